@@ -1,0 +1,76 @@
+"""The WSGI application: built from arguments by `create_app`, from the environment by `get_app`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+from urllib.parse import urlsplit
+
+import falcon
+
+from authserver.config import Config, ConfigError, read_config
+from authserver.flows.introspect import introspect
+from authserver.flows.issue import issue
+from authserver.flows.revoke import revoke
+from authserver.flows.server import AuthorizationServer, Policy, make_server
+from authserver.oauth import metadata
+from authserver.oauth.credentials import hash_credential
+from authserver.store.database import Database
+from authserver.web.errors import add_error_handlers
+from authserver.web.form_endpoint import FormEndpoint
+from authserver.web.health import Health, Ready
+from authserver.web.metadata import MetadataEndpoint
+from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
+from authserver.web.request_id import CommonHeaders
+
+WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
+
+WSGIApp = falcon.App[Any, Any]
+
+
+def create_app(server: AuthorizationServer) -> WSGIApp:
+    """The application for one authorization server. Connects to nothing until the first request needs it."""
+    app: WSGIApp = falcon.App(middleware=[CommonHeaders()])
+    add_error_handlers(app)
+    issuer = server.policy.issuer
+    path = urlsplit(issuer).path
+    endpoints = {
+        metadata.TOKEN: FormEndpoint(server, issue),
+        metadata.INTROSPECT: FormEndpoint(server, introspect),
+        metadata.REVOKE: FormEndpoint(server, revoke),
+        metadata.REGISTER: RegistrationEndpoint(server),
+        f"{metadata.REGISTER}/{{client_id}}": ClientConfigurationEndpoint(server),
+    }
+    # An issuer with a path advertises URLs below it; a proxy in front may or may not strip it.
+    for prefix in dict.fromkeys(("", path)):
+        for route, endpoint in endpoints.items():
+            app.add_route(prefix + route, endpoint)
+        for well_known in WELL_KNOWN:
+            app.add_route(well_known + prefix, MetadataEndpoint(issuer))
+    app.add_route("/health", Health())
+    app.add_route("/ready", Ready(server))
+    return app
+
+
+def make_configured_server(config: Config) -> AuthorizationServer:
+    """The authorization server that the settings describe. Raises ConfigError."""
+    initial = config.initial_access_token
+    policy = Policy(
+        issuer=config.issuer,
+        access_token_lifetime=config.access_token_lifetime,
+        initial_access_token_hash=hash_credential(initial) if initial else None,
+    )
+    try:
+        database = Database(config.database_url)
+    except ValueError as error:
+        raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
+    return make_server(policy, database)
+
+
+def get_app() -> WSGIApp:
+    """For gunicorn: read the environment, build the application, or end the process with one line that says why not."""
+    try:
+        return create_app(make_configured_server(read_config(os.environ)))
+    except ConfigError as error:
+        sys.exit(f"authserver: {error}")

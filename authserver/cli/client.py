@@ -1,0 +1,156 @@
+"""authserver client create|list|show|secret|delete"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from authserver.cli.common import CommandError, Subparsers, duration, open_server, table, when
+from authserver.flows.register import add_secret, create_client
+from authserver.oauth.client import CLIENT_CREDENTIALS, PERMISSIONS
+from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
+from authserver.oauth.registration import ClientMetadata, check_metadata
+from authserver.oauth.scope import parse_scope
+from authserver.store.clients import (
+    ClientExists,
+    NoSuchClient,
+    NoSuchSecret,
+    ResourceIdentifierTaken,
+    SecretLabelExists,
+)
+
+
+def add_to(commands: Subparsers) -> None:
+    parser = commands.add_parser("client", help="make, show and delete clients and their secrets")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    _add_create(actions)
+    actions.add_parser("list", help="one line for each client").set_defaults(run=_list)
+    show = actions.add_parser("show", help="everything known of a client, as JSON")
+    show.add_argument("client_id")
+    show.set_defaults(run=_show)
+    _add_secret(actions)
+    delete = actions.add_parser("delete", help="delete a client; its tokens stop working at once")
+    delete.add_argument("client_id")
+    delete.set_defaults(run=_delete)
+
+
+def _add_create(actions: Subparsers) -> None:
+    create = actions.add_parser("create", help="make a client and print its id and secret, this once, as JSON")
+    create.add_argument("client_id")
+    create.add_argument("--name", help="a name for people")
+    create.add_argument("--scope", default="", help="the scope it may request, words separated by spaces")
+    create.add_argument("--default-scope", help="the scope it gets when it requests none (default: all of --scope)")
+    create.add_argument("--audience", action="append", default=[], metavar="URI", help="a resource to get tokens for")
+    create.add_argument("--resource", action="append", default=[], metavar="URI", help="a resource that it is")
+    create.add_argument("--permission", action="append", default=[], choices=sorted(PERMISSIONS))
+    create.add_argument("--token-lifetime", type=duration, metavar="DURATION", help="at most 24h")
+    create.add_argument("--no-grant", action="store_true", help="it only introspects, and gets no tokens itself")
+    create.add_argument("--share-resource", action="store_true", help="allow a --resource that another client has too")
+    create.set_defaults(run=_create)
+
+
+def _add_secret(actions: Subparsers) -> None:
+    secret = actions.add_parser("secret", help="add and remove secrets: a client may have several")
+    secrets = secret.add_subparsers(metavar="ACTION", required=True)
+    add = secrets.add_parser("add", help="make one more secret and print it, this once, as JSON")
+    add.add_argument("client_id")
+    add.add_argument("--label", required=True)
+    add.add_argument("--expires", type=duration, metavar="DURATION", help="such as 12h or 30d (default: never)")
+    add.set_defaults(run=_secret_add)
+    remove = secrets.add_parser("remove", help="withdraw a secret; it stops working at once")
+    remove.add_argument("client_id")
+    remove.add_argument("--label", required=True)
+    remove.set_defaults(run=_secret_remove)
+
+
+def _metadata(options: argparse.Namespace) -> ClientMetadata:
+    scopes = parse_scope(options.scope) if options.scope else []
+    default = scopes if options.default_scope is None else parse_scope(options.default_scope or " ")
+    return check_metadata(
+        ClientMetadata(
+            client_name=options.name,
+            grant_types=[] if options.no_grant else [CLIENT_CREDENTIALS],
+            scopes=scopes,
+            default_scopes=default,
+            audiences=options.audience,
+            resource_identifiers=options.resource,
+            permissions=options.permission,
+            access_token_lifetime=options.token_lifetime,
+        )
+    )
+
+
+def _create(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            made = create_client(server, options.client_id, _metadata(options), share_resources=options.share_resource)
+    except (InvalidClientMetadata, InvalidScope) as error:
+        raise CommandError(error.description) from None
+    except ClientExists:
+        raise CommandError(f"there is a client '{options.client_id}' already") from None
+    except ResourceIdentifierTaken:
+        raise CommandError("another client has that --resource; add --share-resource if both should have it") from None
+    print(json.dumps({"client_id": made.client_id, "client_secret": made.secret}))
+
+
+def _list(_options: argparse.Namespace) -> None:
+    with open_server() as server:
+        clients = server.clients.list()
+    rows = [
+        (c.client_id, c.client_name or "", " ".join(c.scopes), " ".join(c.resource_identifiers), when(c.created_at))
+        for c in clients
+    ]
+    print(table(("CLIENT ID", "NAME", "SCOPE", "RESOURCES", "CREATED"), rows))
+
+
+def _show(options: argparse.Namespace) -> None:
+    with open_server() as server:
+        client = server.clients.load(options.client_id)
+    if client is None:
+        raise CommandError(f"there is no client '{options.client_id}'")
+    document = {
+        "client_id": client.client_id,
+        "client_name": client.client_name,
+        "grant_types": client.grant_types,
+        "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        "scope": " ".join(client.scopes),
+        "default_scope": " ".join(client.default_scopes),
+        "audiences": client.audiences,
+        "resource_identifiers": client.resource_identifiers,
+        "permissions": client.permissions,
+        "access_token_lifetime": client.access_token_lifetime,
+        "created_at": when(client.created_at),
+        "secrets": [
+            {"label": s.label, "created_at": when(s.created_at), "expires_at": when(s.expires_at)}
+            for s in client.secrets
+        ],
+    }
+    print(json.dumps(document, indent=2))
+
+
+def _secret_add(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            expires_at = server.now() + options.expires if options.expires else None
+            secret = add_secret(server, options.client_id, options.label, expires_at)
+    except NoSuchClient:
+        raise CommandError(f"there is no client '{options.client_id}'") from None
+    except SecretLabelExists:
+        raise CommandError(f"the client has a secret labelled '{options.label}' already") from None
+    print(json.dumps({"client_id": options.client_id, "label": options.label, "client_secret": secret}))
+
+
+def _secret_remove(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            server.clients.remove_secret(options.client_id, options.label)
+    except NoSuchSecret:
+        raise CommandError(f"'{options.client_id}' has no secret labelled '{options.label}'") from None
+
+
+def _delete(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            server.clients.delete(options.client_id)
+    except NoSuchClient:
+        raise CommandError(f"there is no client '{options.client_id}'") from None

@@ -1,0 +1,62 @@
+"""What several commands need."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from authserver.config import ConfigError, read_one
+from authserver.flows.server import AuthorizationServer, Policy, make_server
+from authserver.store.database import Database
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse has no public name for it
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class CommandError(Exception):
+    """The command cannot do what was asked; the message is one line."""
+
+
+@contextmanager
+def open_database(*, patient: bool = False) -> Iterator[Database]:
+    """The database that the environment names. Raises ConfigError."""
+    try:
+        database = Database(read_one("DATABASE_URL", os.environ), patient=patient)
+    except ValueError as error:
+        raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def open_server() -> Iterator[AuthorizationServer]:
+    """An authorization server for managing rows: it issues nothing, and so needs no issuer."""
+    with open_database() as database:
+        yield make_server(Policy(issuer=""), database)
+
+
+def duration(text: str) -> int:
+    """Seconds from `90s`, `15m`, `12h`, `30d`. Raises argparse.ArgumentTypeError."""
+    unit = _UNITS.get(text[-1:])
+    if unit is None or not text[:-1].isdecimal() or int(text[:-1]) < 1 or len(text) > 8:  # noqa: PLR2004 - centuries
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration such as 90s, 15m, 12h or 30d")
+    return int(text[:-1]) * unit
+
+
+def when(seconds: int | None) -> str:
+    """A time for people, in UTC."""
+    return "never" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned with spaces."""
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows))
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,209 @@
+"""The settings: one table with name, default and help, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PREFIX = "AUTHSERVER_"
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the message is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table. `name` lacks the prefix; `default` None means there is none."""
+
+    name: str
+    default: str | None
+    help: str
+    parse: Callable[[str], Any] = str
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name
+
+
+def _integer(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def _issuer(text: str) -> str:
+    # RFC 8414 §2: a URL without query or fragment. http is for one machine and for behind a proxy that ends TLS
+    # elsewhere; whether to expose it is the operator's to know.
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("https", "http")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
+        raise ValueError("must be an http(s) URL without query, fragment or user")
+    if text.endswith("/"):
+        raise ValueError("must not end in '/': it is compared character by character")
+    return text
+
+
+def _long_secret(text: str) -> str:
+    if len(text) < 32:  # noqa: PLR2004 - said in the message
+        raise ValueError(
+            "must have at least 32 characters; "
+            "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    return text
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _partition_hours(text: str) -> int:
+    hours = _integer(1, 24)(text)
+    if 24 % hours:
+        raise ValueError("must divide 24")
+    return hours
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("DATABASE_URL", None, "PostgreSQL connection string or URL (14 or newer).", secret=True),
+    Setting(
+        "ISSUER",
+        None,
+        "Issuer identifier: the URL under which clients reach this server, without a trailing slash.",
+        _issuer,
+    ),
+    Setting(
+        "ACCESS_TOKEN_LIFETIME",
+        "3600",
+        "Seconds an access token lives, unless its client has a lifetime of its own.",
+        _integer(1, 86400),
+    ),
+    Setting(
+        "INITIAL_ACCESS_TOKEN",
+        "",
+        "Bearer token that may register clients, beside those made with the command line. Empty: none.",
+        lambda text: _long_secret(text) if text else None,
+        secret=True,
+    ),
+    Setting(
+        "PARTITION_HOURS",
+        "6",
+        "Hours of expiry that share one partition of the token table; must divide 24.",
+        _partition_hours,
+    ),
+    Setting("BIND", "127.0.0.1:8000", "Address to listen on: HOST:PORT or unix:PATH."),
+    Setting(
+        "WORKERS",
+        "",
+        "Worker processes. Empty: one for each processor.",
+        lambda text: _integer(1, 512)(text) if text else len(os.sched_getaffinity(0)),
+    ),
+    Setting("THREADS", "8", "Threads of a worker process; each keeps one database connection.", _integer(1, 256)),
+    Setting("KEEPALIVE", "65", "Seconds an idle client connection stays open.", _integer(0, 3600)),
+    Setting(
+        "REQUEST_TIMEOUT",
+        "15",
+        "Seconds a client may take to send a request and to be answered before its connection is cut.",
+        _integer(1, 600),
+    ),
+    Setting(
+        "GRACEFUL_TIMEOUT",
+        "30",
+        "Seconds that requests under way have to finish at a stop.",
+        _integer(1, 600),
+    ),
+    Setting(
+        "FORWARDED_ALLOW_IPS",
+        "127.0.0.1,::1",
+        "Proxies whose forwarding headers are believed, separated by commas; * for any.",
+    ),
+    Setting("LOG_LEVEL", "info", "debug, info, warning or error.", _choice("debug", "info", "warning", "error")),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings, parsed. Secrets are left out of the representation."""
+
+    database_url: str = field(repr=False)
+    issuer: str
+    access_token_lifetime: int
+    initial_access_token: str | None = field(repr=False)
+    partition_hours: int
+    bind: str
+    workers: int
+    threads: int
+    keepalive: int
+    request_timeout: int
+    graceful_timeout: int
+    forwarded_allow_ips: str
+    log_level: str
+
+
+def read_config(environ: Mapping[str, str]) -> Config:
+    """Read all settings. Raises ConfigError for the first that is missing or wrong."""
+    return Config(**{setting.name.lower(): read_setting(setting, environ) for setting in SETTINGS})
+
+
+def read_one(name: str, environ: Mapping[str, str]) -> Any:
+    """Read one setting, for commands that need no other. Raises ConfigError."""
+    return read_setting(next(setting for setting in SETTINGS if setting.name == name), environ)
+
+
+def read_setting(setting: Setting, environ: Mapping[str, str]) -> Any:
+    """Read and parse one setting. Raises ConfigError, whose message never holds the value."""
+    text = _raw(setting, environ)
+    if text is None:
+        also = f" (or {setting.variable}_FILE)" if setting.secret else ""
+        raise ConfigError(f"{setting.variable}{also} is not set: {setting.help}")
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{setting.variable} {error}") from None
+
+
+def describe(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Each setting with its present value and its help: secrets masked, what is wrong named."""
+    rows = []
+    for setting in SETTINGS:
+        try:
+            value = _raw(setting, environ)
+            if value is not None:
+                setting.parse(value)
+        except (ConfigError, ValueError) as error:
+            shown = f"wrong: {error}"
+        else:
+            shown = "(not set)" if not value else "********" if setting.secret else value
+        rows.append((setting.variable, shown, setting.help))
+    return rows
+
+
+def _raw(setting: Setting, environ: Mapping[str, str]) -> str | None:
+    value, path = environ.get(setting.variable), environ.get(setting.variable + "_FILE")
+    if not setting.secret or path is None:
+        return setting.default if value in (None, "") else value
+    if value is not None:
+        raise ConfigError(f"{setting.variable} and {setting.variable}_FILE are both set: keep one")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{setting.variable}_FILE cannot be read: {type(error).__name__}") from None

@@ -1,0 +1,1 @@
+"""For trying out and for tests: an embedded PostgreSQL, and a whole installation on one machine."""

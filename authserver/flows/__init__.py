@@ -1,0 +1,1 @@
+"""Use cases: what HTTP and the command line share."""

@@ -1,0 +1,37 @@
+"""gunicorn's settings, from the environment: `gunicorn -c authserver/gunicorn_conf.py 'authserver.app:get_app()'`."""
+
+import os
+import sys
+
+from authserver.config import ConfigError, read_config
+from authserver.logs import JsonLogger
+from authserver.worker import Worker
+
+try:
+    _config = read_config(os.environ)
+except ConfigError as _error:
+    sys.exit(f"authserver: {_error}")
+
+Worker.request_timeout = _config.request_timeout
+
+wsgi_app = "authserver.app:get_app()"
+bind = _config.bind
+workers = _config.workers
+threads = _config.threads
+worker_class = Worker
+worker_connections = 1000
+backlog = 2048
+keepalive = _config.keepalive
+timeout = 30
+graceful_timeout = _config.graceful_timeout
+forwarded_allow_ips = _config.forwarded_allow_ips
+# A form of 64 KiB has its own limit; these are for the request line and the headers.
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+logger_class = JsonLogger
+loglevel = _config.log_level
+accesslog = "-"
+# A heartbeat file on a disk that stalls would make the arbiter kill healthy workers.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a directory of the system, not a file of ours
+control_socket_disable = True

@@ -1,0 +1,63 @@
+"""Logs as JSON lines on standard error: one object a line, never a query string, a body, a secret or a token."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from authserver.web.request_id import HEADER
+
+_EXTRA = ("request_id", "error_code")
+
+
+class JsonFormatter(logging.Formatter):
+    """One record, one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: getattr(record, name) for name in _EXTRA if hasattr(record, name)}
+        if isinstance(record.args, dict) and record.name == "gunicorn.access":
+            line = {"time": line["time"], "logger": record.name, **record.args}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class JsonLogger(Logger):  # type: ignore[misc] # gunicorn is not typed
+    """gunicorn's logger, and with it the root logger, as JSON lines."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+        root = logging.getLogger()
+        root.handlers = [handler]
+        root.setLevel(self.error_log.level)
+        for log in (self.error_log, self.access_log):
+            log.handlers = [handler]
+            log.propagate = False
+
+    def access(self, resp: Any, _req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
+        """Log one request; gunicorn calls this when the answer has been sent."""
+        if not self.access_log_enabled:
+            return
+        headers = dict(resp.headers)
+        line = {
+            "request_id": headers.get(HEADER),
+            "remote": environ.get("REMOTE_ADDR"),
+            "method": environ.get("REQUEST_METHOD"),
+            "path": environ.get("PATH_INFO"),
+            "status": int(str(resp.status).split(maxsplit=1)[0]),
+            "bytes": resp.sent,
+            "ms": round(request_time.total_seconds() * 1000, 3),
+        }
+        self.access_log.info("request", line)

@@ -1,0 +1,31 @@
+"""Authorization server metadata (RFC 8414): all of it derives from the issuer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from authserver.oauth.client import CLIENT_CREDENTIALS, SECRET_METHODS
+
+TOKEN = "/oauth/token"  # noqa: S105 - a path
+INTROSPECT = "/oauth/introspect"
+REVOKE = "/oauth/revoke"
+REGISTER = "/clients/register"
+
+
+def server_metadata(issuer: str) -> dict[str, Any]:
+    """The metadata document (RFC 8414 §2)."""
+    methods = list(SECRET_METHODS)
+    return {
+        "issuer": issuer,
+        "token_endpoint": issuer + TOKEN,
+        "token_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint": issuer + INTROSPECT,
+        "introspection_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint": issuer + REVOKE,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "grant_types_supported": [CLIENT_CREDENTIALS],
+        # Required by §2; empty, because there is no authorization endpoint.
+        "response_types_supported": [],
+        # It answers 401 to all until an operator has made an initial access token.
+        "registration_endpoint": issuer + REGISTER,
+    }

@@ -1,0 +1,109 @@
+"""Client metadata (RFC 7591 §2): what a registration may say, and what the answer repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from authserver.oauth.client import CLIENT_CREDENTIALS, SECRET_METHODS
+from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
+from authserver.oauth.resource import MAX_RESOURCES, is_resource_identifier
+from authserver.oauth.scope import parse_scope
+
+MAX_NAME = 200
+GRANT_TYPES = frozenset({CLIENT_CREDENTIALS})
+
+
+@dataclass(frozen=True)
+class ClientMetadata:
+    """What a client is registered with. `permissions` and `access_token_lifetime` are an operator's to give."""
+
+    client_name: str | None = None
+    grant_types: Sequence[str] = (CLIENT_CREDENTIALS,)
+    token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 - the name of a method
+    scopes: Sequence[str] = ()
+    default_scopes: Sequence[str] = ()
+    audiences: Sequence[str] = ()
+    resource_identifiers: Sequence[str] = ()
+    permissions: Sequence[str] = ()
+    access_token_lifetime: int | None = None
+
+
+def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
+    """The metadata that a client gives of itself; members this server does not know are ignored (RFC 7591 §2).
+
+    Raises InvalidClientMetadata, naming the member.
+    """
+    if document.get("permissions"):
+        raise InvalidClientMetadata("permissions are given by an operator, not by registration.")
+    scopes = _scope(document, "scope")
+    method = document.get("token_endpoint_auth_method", SECRET_METHODS[0])
+    if method not in SECRET_METHODS:
+        raise InvalidClientMetadata("token_endpoint_auth_method is not one that this server supports.")
+    grant_types = _strings(document, "grant_types", [CLIENT_CREDENTIALS])
+    if not GRANT_TYPES.issuperset(grant_types):
+        raise InvalidClientMetadata("grant_types holds one that this server does not support.")
+    default_scopes = _scope(document, "default_scope") if "default_scope" in document else scopes
+    return check_metadata(
+        ClientMetadata(
+            client_name=_name(document.get("client_name")),
+            grant_types=grant_types,
+            token_endpoint_auth_method=method,
+            scopes=scopes,
+            default_scopes=default_scopes,
+            audiences=_strings(document, "audiences", []),
+            resource_identifiers=_strings(document, "resource_identifiers", []),
+        )
+    )
+
+
+def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
+    """The metadata itself, if its parts fit together, whoever gave them. Raises InvalidClientMetadata."""
+    if not set(metadata.default_scopes) <= set(metadata.scopes):
+        raise InvalidClientMetadata("default_scope goes beyond scope.")
+    for member in ("audiences", "resource_identifiers"):
+        values = getattr(metadata, member)
+        if len(values) > MAX_RESOURCES or not all(is_resource_identifier(value) for value in values):
+            raise InvalidClientMetadata(f"{member} must be at most {MAX_RESOURCES} absolute URIs without a fragment.")
+    return metadata
+
+
+def metadata_document(metadata: ClientMetadata) -> dict[str, Any]:
+    """The members as they were registered (RFC 7591 §3.2.1)."""
+    document: dict[str, Any] = {
+        "grant_types": list(metadata.grant_types),
+        "token_endpoint_auth_method": metadata.token_endpoint_auth_method,
+        "scope": " ".join(metadata.scopes),
+        "default_scope": " ".join(metadata.default_scopes),
+        "audiences": list(metadata.audiences),
+        "resource_identifiers": list(metadata.resource_identifiers),
+    }
+    if metadata.client_name is not None:
+        document["client_name"] = metadata.client_name
+    return document
+
+
+def _name(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
+        raise InvalidClientMetadata(f"client_name must be 1 to {MAX_NAME} printable characters.")
+    return value
+
+
+def _scope(document: Mapping[str, Any], member: str) -> list[str]:
+    value = document.get(member, "")
+    if not isinstance(value, str):
+        raise InvalidClientMetadata(f"{member} must be a string.")
+    try:
+        return parse_scope(value) if value else []
+    except InvalidScope:
+        raise InvalidClientMetadata(f"{member} is malformed.") from None
+
+
+def _strings(document: Mapping[str, Any], member: str, default: list[str]) -> list[str]:
+    value = document.get(member, default)
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidClientMetadata(f"{member} must be an array of strings.")
+    return list(dict.fromkeys(value))

@@ -1,0 +1,182 @@
+"""Rows of `clients` and `client_secrets`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from psycopg import errors
+
+from authserver.oauth.client import Client, ClientSecret
+from authserver.oauth.registration import ClientMetadata
+from authserver.store.database import Database
+from authserver.store.queries import load
+
+_SQL = load("clients.sql")
+
+
+class ClientExists(Exception):
+    """A client of this client_id is there already."""
+
+
+class SecretLabelExists(Exception):
+    """The client has a secret of this label already."""
+
+
+class ResourceIdentifierTaken(Exception):
+    """Another client has one of these resource identifiers."""
+
+
+class NoSuchClient(Exception):
+    """There is no client of this client_id (or its registration access token is another one)."""
+
+
+class NoSuchSecret(Exception):
+    """The client has no secret of this label."""
+
+
+@dataclass(frozen=True)
+class NewSecret:
+    """A secret to store: its hash, and until when it is good (Unix seconds; None: until it is removed)."""
+
+    label: str
+    secret_hash: bytes = field(repr=False)
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True)
+class ClientSummary:
+    """One line of the list of clients."""
+
+    client_id: str
+    client_name: str | None
+    scopes: Sequence[str]
+    audiences: Sequence[str]
+    resource_identifiers: Sequence[str]
+    permissions: Sequence[str]
+    created_at: int
+    self_registered: bool
+
+
+class Clients:
+    """The clients of one database. Every method may raise Unavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, client_id: str) -> Client | None:
+        """The client as it is now, with its secrets; None if there is none."""
+        row = self._database.fetch_one(_SQL["load"], {"client_id": client_id})
+        return None if row is None else _client(row)
+
+    def is_current(self, client: Client) -> bool:
+        """Whether a client that was loaded earlier is still the present row."""
+        return (
+            self._database.fetch_one(_SQL["is_current"], {"client": client.id, "version": client.version}) is not None
+        )
+
+    def list(self) -> list[ClientSummary]:
+        """All clients by client_id."""
+        return [ClientSummary(*row) for row in self._database.fetch_all(_SQL["list"])]
+
+    def create(
+        self,
+        client_id: str,
+        metadata: ClientMetadata,
+        secret: NewSecret | None,
+        *,
+        registration_token_hash: bytes | None = None,
+        share_resources: bool = False,
+    ) -> None:
+        """Store a client and its first secret.
+
+        Raises ClientExists; ResourceIdentifierTaken unless `share_resources`, which is an operator's to say.
+        """
+        with self._database.transaction() as connection:
+            self._claim(connection, client_id, metadata, share=share_resources)
+            row = _columns(metadata) | {
+                "client_id": client_id,
+                "registration_token_hash": registration_token_hash,
+            }
+            try:
+                connection.execute(_SQL["insert"], row)
+            except errors.UniqueViolation as error:
+                raise ClientExists(client_id) from error
+            if secret is not None:
+                connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
+
+    def replace(self, client_id: str, registration_token_hash: bytes, metadata: ClientMetadata) -> None:
+        """Replace what the client may say of itself. Raises NoSuchClient, ResourceIdentifierTaken."""
+        with self._database.transaction() as connection:
+            self._require_registration(connection, client_id, registration_token_hash)
+            self._claim(connection, client_id, metadata, share=False)
+            connection.execute(_SQL["replace"], _columns(metadata) | {"client_id": client_id})
+
+    def holds_registration(self, client_id: str, registration_token_hash: bytes) -> None:
+        """Return if this is the client's registration access token. Raises NoSuchClient."""
+        with self._database.transaction() as connection:
+            self._require_registration(connection, client_id, registration_token_hash)
+
+    def delete_registration(self, client_id: str, registration_token_hash: bytes) -> None:
+        """Delete the client that holds this registration access token. Raises NoSuchClient."""
+        with self._database.transaction() as connection:
+            self._require_registration(connection, client_id, registration_token_hash)
+            connection.execute(_SQL["delete"], {"client_id": client_id})
+
+    def delete(self, client_id: str) -> None:
+        """Delete a client, its secrets and, as they mean nothing without it, its tokens. Raises NoSuchClient."""
+        if self._database.fetch_one(_SQL["delete"], {"client_id": client_id}) is None:
+            raise NoSuchClient(client_id)
+
+    def add_secret(self, client_id: str, secret: NewSecret) -> None:
+        """Give the client one more secret. Raises NoSuchClient, SecretLabelExists."""
+        with self._database.transaction() as connection:
+            try:
+                added = connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret)).fetchone()
+            except errors.UniqueViolation as error:
+                raise SecretLabelExists(secret.label) from error
+        if added is None:
+            raise NoSuchClient(client_id)
+
+    def remove_secret(self, client_id: str, label: str) -> None:
+        """Withdraw one of the client's secrets. Raises NoSuchSecret."""
+        if self._database.fetch_one(_SQL["delete_secret"], {"client_id": client_id, "label": label}) is None:
+            raise NoSuchSecret(label)
+
+    @staticmethod
+    def _require_registration(connection: Any, client_id: str, registration_token_hash: bytes) -> None:
+        parameters = {"client_id": client_id, "registration_token_hash": registration_token_hash}
+        if connection.execute(_SQL["by_registration_token"], parameters).fetchone() is None:
+            raise NoSuchClient(client_id)
+
+    @staticmethod
+    def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool) -> None:
+        if not metadata.resource_identifiers or share:
+            return
+        connection.execute(_SQL["lock_resource_identifiers"])
+        claim = {"client_id": client_id, "resource_identifiers": list(metadata.resource_identifiers)}
+        if connection.execute(_SQL["resource_identifier_owner"], claim).fetchone() is not None:
+            raise ResourceIdentifierTaken
+
+
+def _columns(metadata: ClientMetadata) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(metadata).items()}
+
+
+def _client(row: tuple[Any, ...]) -> Client:
+    *columns, secrets = row
+    return Client(*columns, tuple(_secret(each) for each in secrets))  # type: ignore[call-arg] # mypy counts the star as all
+
+
+def _secret(value: dict[str, Any]) -> ClientSecret:
+    return ClientSecret(**value | {"secret_hash": bytes.fromhex(value["secret_hash"])})
+
+
+def _secret_row(client_id: str, secret: NewSecret) -> dict[str, Any]:
+    return {
+        "client_id": client_id,
+        "label": secret.label,
+        "secret_hash": secret.secret_hash,
+        "expires_at": secret.expires_at,
+    }

@@ -1,0 +1,172 @@
+"""Connections to PostgreSQL: one per thread, opened when first needed, replaced when lost.
+
+A worker thread handles one request at a time, so a pool would hand it the same connection back after a lock, a
+queue and a health check. Kept per thread, a statement is prepared once and a request costs exactly one round trip.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+
+Parameters = Mapping[str, Any]
+T = TypeVar("T")
+RV = TypeVar("RV")
+
+CONNECT_TIMEOUT = 2  # seconds; libpq takes whole seconds, and 2 is the least it accepts
+STATEMENT_TIMEOUT = 3.0  # seconds, on the server
+ANSWER_TIMEOUT = 4.0  # seconds, here: for a server that no longer answers at all
+FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tried
+
+# The server said no to the statement, not to us: nothing was done, and asking again now would not help.
+_REFUSALS = (
+    errors.ReadOnlySqlTransaction,  # a former primary after a failover
+    errors.UndefinedTable,  # the schema is behind this code
+    errors.UndefinedColumn,
+    errors.InsufficientPrivilege,
+)
+
+
+class Unavailable(Exception):
+    """The database cannot be asked now. Nothing may be concluded from this about what was asked."""
+
+
+class _NoAnswer(psycopg.OperationalError):
+    """The server took the statement and fell silent."""
+
+
+class _Connection(psycopg.Connection[TupleRow]):
+    """A connection that gives up on a server that does not answer: libpq by itself would wait for ever."""
+
+    answer_timeout: float | None = ANSWER_TIMEOUT
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        try:
+            return super().wait(gen, interval=interval, timeout=timeout or self.answer_timeout)
+        except errors._WaitTimeout:  # noqa: SLF001 - the documented outcome of wait(), and it has no public name
+            raise _NoAnswer(f"no answer within {self.answer_timeout} s") from None
+
+
+class Database:
+    """A PostgreSQL database, named by a connection string, for any number of threads and after any fork."""
+
+    def __init__(self, conninfo: str, *, patient: bool = False) -> None:
+        """Take a libpq connection string or URL; connect to nothing yet.
+
+        `patient` lifts the limits on a statement's time: for migrations and maintenance, never for requests.
+        Raises ValueError if libpq cannot read the string.
+        """
+        self._answer_timeout = None if patient else ANSWER_TIMEOUT
+        try:
+            self._conninfo = _with_limits(conninfo, patient=patient)
+        except psycopg.ProgrammingError:
+            # libpq's message repeats the string, and the string holds a password.
+            raise ValueError("not a PostgreSQL connection string") from None
+        self._local = threading.local()
+        self._opened: set[_Connection] = set()
+        self._lock = threading.Lock()
+        self._next_connect = 0.0
+
+    def fetch_one(self, query: LiteralString, parameters: Parameters | None = None) -> TupleRow | None:
+        """Run one prepared statement in one round trip; give its first row, or None. Raises Unavailable."""
+        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchone())
+
+    def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
+        """Like `fetch_one`, for all rows."""
+        return self._run(lambda c: c.execute(query, parameters).fetchall())
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
+        """Several statements that commit together or not at all. Raises Unavailable."""
+        connection, _ = self._connection()
+        try:
+            with connection.transaction():
+                yield connection
+        except errors.LockNotAvailable:
+            # Only a caller that set a lock_timeout gets this, and it means to try again.
+            raise
+        except (psycopg.OperationalError, *_REFUSALS) as error:
+            self._discard_if_lost(connection, error)
+            raise Unavailable(_reason(error)) from error
+
+    @contextmanager
+    def session(self) -> Iterator[psycopg.Connection[TupleRow]]:
+        """This thread's connection itself, in autocommit mode, for what brings its own BEGIN and COMMIT."""
+        yield self._connection()[0]
+
+    def close(self) -> None:
+        """Close the connections of all threads; the next statement of a thread opens a new one."""
+        with self._lock:
+            opened, self._opened = self._opened, set()
+        for connection in opened:
+            connection.close()
+
+    def _run(self, act: Callable[[_Connection], T]) -> T:
+        connection, fresh = self._connection()
+        try:
+            return act(connection)
+        except (psycopg.OperationalError, *_REFUSALS) as error:
+            if not self._discard_if_lost(connection, error) or fresh or isinstance(error, _NoAnswer):
+                raise Unavailable(_reason(error)) from error
+        # The connection had died while it was idle, say in a restart of the database. Every statement that goes
+        # through here may be repeated: it reads, or writes the same again.
+        connection, _ = self._connection()
+        try:
+            return act(connection)
+        except (psycopg.OperationalError, *_REFUSALS) as error:
+            self._discard_if_lost(connection, error)
+            raise Unavailable(_reason(error)) from error
+
+    def _connection(self) -> tuple[_Connection, bool]:
+        """This thread's connection, and whether it was opened just now."""
+        held: tuple[int, _Connection] | None = getattr(self._local, "held", None)
+        if held is not None and held[0] == os.getpid() and not held[1].closed:
+            return held[1], False
+        if time.monotonic() < self._next_connect:
+            raise Unavailable("the database could not be reached a moment ago")
+        try:
+            connection = _Connection.connect(self._conninfo, autocommit=True)
+        except psycopg.OperationalError as error:
+            # Threads that each wait for an unreachable host would leave none for the health probe.
+            self._next_connect = time.monotonic() + FAIL_FAST
+            raise Unavailable(_reason(error)) from error
+        connection.answer_timeout = self._answer_timeout
+        self._local.held = (os.getpid(), connection)
+        with self._lock:
+            self._opened = {c for c in self._opened if not c.closed} | {connection}
+        return connection, True
+
+    def _discard_if_lost(self, connection: _Connection, error: psycopg.Error) -> bool:
+        """Drop a connection that must not be used again; tell whether it was dropped."""
+        lost = connection.closed or isinstance(error, (_NoAnswer, errors.ReadOnlySqlTransaction))
+        if lost:
+            connection.close()
+        return lost
+
+
+def _with_limits(conninfo: str, *, patient: bool) -> str:
+    """Add what keeps a request from waiting for ever, unless the operator's string already says otherwise."""
+    given = conninfo_to_dict(conninfo)
+    limits: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "application_name": "authserver",
+        "tcp_user_timeout": int(ANSWER_TIMEOUT * 1000),
+    }
+    if not patient:
+        limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
+    return make_conninfo(conninfo, **{name: value for name, value in limits.items() if name not in given})
+
+
+def _reason(error: psycopg.Error) -> str:
+    """What happened, for the log: never the statement's parameters."""
+    return f"{type(error).__name__} {error.sqlstate or ''}: {str(error).splitlines()[0] if str(error) else ''}"

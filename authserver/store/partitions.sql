@@ -1,0 +1,33 @@
+-- name: list
+-- The default partition has no bounds and is left out.
+SELECT child.relname, pg_get_expr(child.relpartbound, child.oid)
+  FROM pg_inherits
+  JOIN pg_class child ON child.oid = inhrelid
+ WHERE inhparent = to_regclass(%(table)s) AND pg_get_expr(child.relpartbound, child.oid) <> 'DEFAULT'
+ ORDER BY child.relname
+
+-- name: lock
+SELECT pg_try_advisory_xact_lock(hashtext('authserver maintain'))
+
+-- name: limit_waiting
+-- Behind a lock that waits, every request waits too: give up soon and try again.
+SET LOCAL lock_timeout = '500ms'
+
+-- name: create
+CREATE TABLE {partition} (LIKE {table} INCLUDING ALL)
+
+-- name: default_has_rows
+SELECT EXISTS (SELECT 1 FROM {default} WHERE expires_at >= {lower} AND expires_at < {upper})
+
+-- name: attach
+-- Made apart and attached, it stops only writers of the default partition; CREATE TABLE ... PARTITION OF would stop all.
+ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES FROM ({lower}) TO ({upper})
+
+-- name: detach
+ALTER TABLE {table} DETACH PARTITION {partition}
+
+-- name: drop
+DROP TABLE {partition}
+
+-- name: delete_expired_default
+DELETE FROM {default} WHERE expires_at < {now}

@@ -1,0 +1,76 @@
+"""Rows of `schema_migrations`: which migrations a database has had, and applying one more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from authserver.store.database import Database
+from authserver.store.queries import load
+
+_SQL = load("schema_migrations.sql")
+_LOCK_POLL = 0.2  # seconds
+
+
+class MigrationFailed(Exception):
+    """PostgreSQL refused a migration; the message is its own, and nothing of the file was kept."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One row of the ledger."""
+
+    version: int
+    name: str
+    checksum: bytes | None
+
+
+class SchemaMigrations:
+    """The ledger of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def applied(self) -> list[Applied]:
+        """All rows in order; none if there is no ledger yet. Raises Unavailable."""
+        row = self._database.fetch_one(_SQL["ledger_exists"])
+        if row is None or not row[0]:
+            return []
+        return [Applied(*row) for row in self._database.fetch_all(_SQL["applied"])]
+
+    def adopt(self, version: int, checksum: bytes) -> None:
+        """Note the checksum of a file whose row has none."""
+        with self._database.transaction() as connection:
+            connection.execute(_SQL["adopt"], {"version": version, "checksum": checksum})
+
+    @contextmanager
+    def lock(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock that only one runner can have; call `waiting` once if another has it now."""
+        told = False
+        while not (row := self._database.fetch_one(_SQL["try_lock"])) or not row[0]:
+            if not told:
+                waiting()
+                told = True
+            time.sleep(_LOCK_POLL)
+        try:
+            yield
+        finally:
+            self._database.fetch_one(_SQL["unlock"])
+
+    def run(self, statements: list[str]) -> None:
+        """Send each text as it stands, one after the other. Raises MigrationFailed.
+
+        A text of several statements brings its own BEGIN and COMMIT: after a failure the connection is rolled back.
+        """
+        with self._database.session() as connection:
+            try:
+                for text in statements:
+                    connection.execute(text)
+            except psycopg.Error as error:
+                if not connection.closed:
+                    connection.rollback()
+                raise MigrationFailed(str(error).strip()) from error

@@ -1,0 +1,1 @@
+"""HTTP: one endpoint per file, and the application that holds them."""

@@ -1,0 +1,39 @@
+"""GET /health: the process answers. GET /ready: the database does too, and its schema is what this code needs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import falcon
+
+from authserver.flows.ready import is_ready
+from authserver.flows.server import AuthorizationServer
+from authserver.web.errors import RETRY_AFTER
+
+
+class Health:
+    """For liveness probes: never asks the database, whose absence no restart of this process would mend."""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        _answer(resp, {"status": "ok"})
+
+
+class Ready:
+    """For readiness probes and load balancers."""
+
+    def __init__(self, server: AuthorizationServer) -> None:
+        self._server = server
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        if is_ready(self._server):
+            _answer(resp, {"status": "ready"})
+            return
+        resp.status = falcon.HTTP_503
+        resp.set_header("Retry-After", RETRY_AFTER)
+        _answer(resp, {"status": "not ready", "reason": "the database schema is behind this release"})
+
+
+def _answer(resp: falcon.Response, document: dict[str, Any]) -> None:
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = json.dumps(document).encode()

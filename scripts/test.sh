@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# All tests and checks. Needs Python 3.11 or newer and nothing else.
+# Usage: scripts/test.sh [PYTEST ARGUMENTS]     with arguments: only pytest, with these
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/environment.sh
+source scripts/environment.sh
+ensure_environment test
+bin=$(dirname "$python")
+
+if [[ $# -gt 0 ]]; then
+  exec "$python" -m pytest "$@"
+fi
+"$bin/ruff" check .
+"$bin/ruff" format --check .
+"$bin/mypy"
+if command -v shellcheck >/dev/null; then
+  git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x
+fi
+exec "$python" -m pytest

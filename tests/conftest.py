@@ -1,0 +1,199 @@
+"""A real PostgreSQL for the whole run, and an authorization server on it for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from authserver.app import create_app
+from authserver.dev.postgres import EmbeddedPostgres
+from authserver.flows.maintain import HOUR, maintain
+from authserver.flows.register import NewClient, create_client
+from authserver.flows.server import AuthorizationServer, Policy, make_server
+from authserver.migrate import migrate, read_migrations
+from authserver.oauth.credentials import hash_credential
+from authserver.oauth.registration import ClientMetadata
+from authserver.store.database import Database
+from authserver.store.partitions import Partitions
+from authserver.store.schema_migrations import SchemaMigrations
+
+with warnings.catch_warnings():
+    # webtest imports the standard library's cgi, which warns on 3.11 and 3.12.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import webtest
+
+ISSUER = "https://as.example"
+RESOURCE = "https://b.example"
+INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-tests-0123456789"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Give the connection string of a database by name, on an embedded server or on TEST_POSTGRES_URL."""
+    if given := os.environ.get("TEST_POSTGRES_URL"):
+        yield lambda name: make_conninfo(given, dbname=name)
+        return
+    # Not durable: a test that kills the server starts one of its own.
+    settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", settings) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def make_database(postgres: Callable[[str], str]) -> Callable[[], str]:
+    """Make an empty database; give its connection string."""
+
+    def make() -> str:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        with psycopg.connect(postgres("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return postgres(name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def migrated_database(make_database: Callable[[], str]) -> str:
+    """The connection string of one database with the schema, shared by the tests that empty it first."""
+    url = make_database()
+    database = Database(url, patient=True)
+    migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
+
+    maintain(Partitions(database, "access_tokens"), int(time.time()), 6 * HOUR, lambda _line: None)
+    database.close()
+    return url
+
+
+@pytest.fixture
+def database_url(migrated_database: str) -> str:
+    """The connection string of a database with the schema and no rows."""
+    with psycopg.connect(migrated_database, autocommit=True) as connection:
+        connection.execute("DELETE FROM access_tokens; DELETE FROM clients; DELETE FROM initial_access_tokens")
+    return migrated_database
+
+
+@dataclass
+class Clock:
+    """A clock that moves when a test says so."""
+
+    now: float
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The tests' clock: it starts at the real time, for which there are partitions."""
+
+    return Clock(float(int(time.time())))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An empty database with the schema."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def policy() -> Policy:
+    """The operator's decisions; a test module may override this fixture."""
+    return Policy(issuer=ISSUER, initial_access_token_hash=hash_credential(INITIAL_ACCESS_TOKEN))
+
+
+@pytest.fixture
+def server(policy: Policy, database: Database, clock: Clock) -> AuthorizationServer:
+    """An authorization server as one process has it: with a cache of its own."""
+    return make_server(policy, database, clock=clock)
+
+
+@pytest.fixture
+def app(server: AuthorizationServer) -> webtest.TestApp:
+    """The front door."""
+    return webtest.TestApp(create_app(server))
+
+
+@pytest.fixture
+def other_app(policy: Policy, database: Database, clock: Clock) -> webtest.TestApp:
+    """The front door of another process on the same database: its cache knows nothing of the first one's."""
+    return webtest.TestApp(create_app(make_server(policy, database, clock=clock)))
+
+
+@dataclass
+class Party:
+    """A client with its secret, and the requests it makes."""
+
+    client_id: str
+    secret: str = field(repr=False)
+
+    @property
+    def basic(self) -> tuple[str, tuple[str, str]]:
+        return ("Basic", (self.client_id, self.secret))
+
+    @property
+    def form(self) -> dict[str, str]:
+        return {"client_id": self.client_id, "client_secret": self.secret}
+
+    def token(self, app: webtest.TestApp, **parameters: Any) -> str:
+        """Get an access token."""
+        form = {"grant_type": "client_credentials", **self.form, **parameters}
+        return str(app.post("/oauth/token", form).json["access_token"])
+
+    def introspect(self, app: webtest.TestApp, token: str, **parameters: Any) -> dict[str, Any]:
+        """Introspect a token."""
+        answer: dict[str, Any] = app.post("/oauth/introspect", {"token": token, **self.form, **parameters}).json
+        return answer
+
+    def revoke(self, app: webtest.TestApp, token: str, **parameters: Any) -> webtest.TestResponse:
+        """Revoke a token."""
+        return app.post("/oauth/revoke", {"token": token, **self.form, **parameters})
+
+
+@pytest.fixture
+def make_client(server: AuthorizationServer) -> Callable[..., Party]:
+    """Make a client as an operator does: `make_client("a", scopes=["read"], audiences=[...])`."""
+
+    def make(client_id: str = "", *, share_resources: bool = False, **metadata: Any) -> Party:
+        client_id = client_id or f"client-{secrets.token_hex(4)}"
+        if "scopes" in metadata:
+            metadata.setdefault("default_scopes", metadata["scopes"])
+        made: NewClient = create_client(server, client_id, ClientMetadata(**metadata), share_resources=share_resources)
+        assert made.secret is not None
+        return Party(client_id, made.secret)
+
+    return make
+
+
+@pytest.fixture
+def service_a(make_client: Callable[..., Party]) -> Party:
+    """Service A: it gets tokens for service B, by default with the scope read."""
+    return make_client("service-a", scopes=["read", "write"], default_scopes=["read"], audiences=[RESOURCE])
+
+
+@pytest.fixture
+def service_b(make_client: Callable[..., Party]) -> Party:
+    """Service B: it introspects the tokens that are for it."""
+    return make_client("service-b", grant_types=[], resource_identifiers=[RESOURCE])
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parent.parent

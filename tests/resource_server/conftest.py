@@ -1,0 +1,195 @@
+"""A stand-in authorization server on a real socket, scripted by the test, and the guard in front."""
+
+import base64
+import json
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from resource_server.app import create_app
+from resource_server.config import Config
+
+with warnings.catch_warnings():
+    # webob imports cgi, which Python 3.11 deprecates; imported here first, it is quiet everywhere
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import webtest
+
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class Call:
+    path: str
+    form: dict[str, list[str]]
+    authorization: str
+    client: tuple[str, int]
+    query: str = ""
+
+
+@dataclass
+class Upstream:
+    """Answers for known `tokens`; `behaviours` are used up first, `behaviour` stays."""
+
+    url: str = ""
+    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    behaviour: Behaviour | None = None
+    behaviours: list[Behaviour] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def knows(self, token: str, **facts: Any) -> str:
+        self.tokens[token] = {"active": True, "scope": "read", "client_id": "c", "sub": "s"} | facts
+        return token
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0)).decode()
+        form = parse_qs(body)
+        authorization = handler.headers.get("Authorization", "")
+        path, _, query = handler.path.partition("?")
+        self.calls.append(Call(path, form, authorization, handler.client_address, query))
+        behaviour = self.behaviours.pop(0) if self.behaviours else self.behaviour
+        if behaviour:
+            behaviour(handler)
+        else:
+            reply(handler, 200, self.tokens.get(form.get("token", [""])[0], {"active": False}))
+
+
+def reply(handler: BaseHTTPRequestHandler, status: int, body: Any, **headers: str) -> None:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(data)))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_args: Any) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+def serve(upstream: Upstream) -> Iterator[Upstream]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            upstream.handle(self)
+
+        def do_GET(self) -> None:
+            upstream.handle(self)
+
+        def log_message(self, *_args: Any) -> None:
+            """Quiet."""
+
+    with _Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        upstream.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield upstream
+        finally:
+            upstream.released.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    yield from serve(Upstream())
+
+
+@pytest.fixture
+def other_upstream() -> Iterator[Upstream]:
+    yield from serve(Upstream())
+
+
+@pytest.fixture
+def answers() -> Any:
+    """Makers of behaviours."""
+
+    class Answers:
+        @staticmethod
+        def with_(status: int, body: Any = b"{}", **headers: str) -> Behaviour:
+            return lambda handler: reply(handler, status, body, **headers)
+
+        @staticmethod
+        def hang(upstream: Upstream) -> Behaviour:
+            return lambda _handler: upstream.released.wait(20) and None
+
+        @staticmethod
+        def dribble(upstream: Upstream, head: bytes, each: bytes) -> Behaviour:
+            def behave(handler: BaseHTTPRequestHandler) -> None:
+                handler.wfile.write(head)
+                with suppress(OSError):
+                    while not upstream.released.wait(0.05):
+                        handler.wfile.write(each)
+
+            return behave
+
+        @staticmethod
+        def hang_up() -> Behaviour:
+            def behave(handler: BaseHTTPRequestHandler) -> None:
+                handler.connection.shutdown(socket.SHUT_RDWR)
+                handler.close_connection = True
+
+            return behave
+
+    return Answers
+
+
+@pytest.fixture
+def refused_url() -> Iterator[str]:
+    """A port that is taken but not listened on: connecting is refused, and nobody else gets it meanwhile."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@pytest.fixture
+def make_config(upstream: Upstream) -> Callable[..., Config]:
+    def make(**changes: Any) -> Config:
+        settings = {
+            "introspect_url": f"{upstream.url}/oauth/introspect",
+            "client_id": "resource server",
+            "client_secret": "p:w+ü",
+            "connect_timeout": 2,
+            "read_timeout": 5,
+            "deadline": 5,
+        }
+        return Config(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_client(make_config: Callable[..., Config]) -> Callable[..., webtest.TestApp]:
+    def make(**changes: Any) -> webtest.TestApp:
+        return webtest.TestApp(create_app(make_config(**changes)))
+
+    return make
+
+
+@pytest.fixture
+def client(make_client: Callable[..., webtest.TestApp]) -> webtest.TestApp:
+    return make_client()
+
+
+@pytest.fixture
+def bearer() -> Callable[[str], dict[str, str]]:
+    return lambda token: {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def basic_pair() -> Callable[[str], str]:
+    return lambda authorization: base64.b64decode(authorization.removeprefix("Basic ")).decode()

@@ -1,0 +1,130 @@
+"""Calling a protected service with requests."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from resource_server import ClientCredentials, TokenError
+from resource_server.endpoint import Http
+
+REFUSED = {"WWW_Authenticate": 'Bearer realm="x", error="invalid_token"'}
+
+
+@pytest.fixture
+def issuer(other_upstream, answers):
+    def issue(handler):
+        body = {"access_token": f"t{len(other_upstream.calls)}", "token_type": "bearer", "expires_in": 100}
+        answers.with_(200, body)(handler)
+
+    other_upstream.behaviour = issue
+    return other_upstream
+
+
+@pytest.fixture
+def now():
+    return [0.0]
+
+
+@pytest.fixture
+def session(issuer, now):
+    auth = ClientCredentials(
+        issuer.url, "id", "s", scope="read", resource=["https://a", "https://b"], clock=lambda: now[0]
+    )
+    with requests.Session() as session:
+        session.auth = auth
+        yield session
+    auth.close()
+
+
+def sent(upstream):
+    return [call.authorization for call in upstream.calls]
+
+
+def test_a_token_is_fetched_once_and_kept_until_shortly_before_expiry(session, issuer, upstream, now):
+    for moment in (0, 89, 90, 100):
+        now[0] = moment
+        session.get(upstream.url, timeout=5)
+    assert sent(upstream) == ["Bearer t1", "Bearer t1", "Bearer t2", "Bearer t2"]
+    form = {"grant_type": ["client_credentials"], "scope": ["read"], "resource": ["https://a", "https://b"]}
+    assert issuer.calls[0].form == form
+
+
+def test_threads_share_one_fetch(session, issuer, upstream):
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(lambda _: session.get(upstream.url, timeout=5), range(8)))) == 8
+    assert len(issuer.calls) == 1
+
+
+@pytest.mark.parametrize("body", [b"text", io.BytesIO(b"text")])
+def test_a_refused_token_is_renewed_once_and_the_request_replayed(session, upstream, answers, body):
+    upstream.behaviours = [answers.with_(401, **REFUSED)]
+    assert session.post(upstream.url, data=body, timeout=5).status_code == 200
+    assert sent(upstream) == ["Bearer t1", "Bearer t2"]
+    upstream.behaviour = answers.with_(401, **REFUSED)
+    assert session.get(upstream.url, timeout=5).status_code == 401
+    assert sent(upstream)[2:] == ["Bearer t2", "Bearer t3"]
+
+
+def test_what_cannot_be_replayed_is_not(session, upstream, answers):
+    upstream.behaviour = answers.with_(401, **REFUSED)
+    answer = session.post(upstream.url, data=(part for part in [b"text"]), timeout=5)
+    assert (answer.status_code, len(upstream.calls)) == (401, 1)
+
+
+def test_another_401_is_left_alone(session, upstream, answers):
+    upstream.behaviour = answers.with_(401, WWW_Authenticate='Bearer realm="x"')
+    assert session.get(upstream.url, timeout=5).status_code == 401
+    assert len(upstream.calls) == 1
+
+
+def test_the_token_never_follows_a_redirect_to_another_origin(session, upstream, issuer, answers):
+    upstream.behaviours = [
+        answers.with_(401, **REFUSED),
+        answers.with_(302, Location=f"{issuer.url}/elsewhere"),
+    ]
+    session.get(upstream.url, timeout=5)
+    assert sent(upstream) == ["Bearer t1", "Bearer t2"]
+    (elsewhere,) = [call for call in issuer.calls if call.path == "/elsewhere"]
+    assert elsewhere.authorization == ""
+
+
+def test_another_origin_cannot_ask_for_the_token(session, upstream, issuer, answers):
+    upstream.behaviours = [answers.with_(302, Location=f"{issuer.url}/elsewhere")]
+    refuse = answers.with_(401, **REFUSED)
+    issue, issuer.behaviour = issuer.behaviour, None
+    issuer.behaviours = [issue, refuse]
+    assert session.get(upstream.url, timeout=5).status_code == 401
+    assert len(issuer.calls) == 2
+    assert issuer.calls[1].authorization == ""
+
+
+def test_what_is_left_of_a_token_bridges_an_outage(session, issuer, upstream, answers, now):
+    session.get(upstream.url, timeout=5)
+    issuer.behaviour, now[0] = answers.with_(500), 95
+    session.get(upstream.url, timeout=5)
+    now[0] = 100
+    with pytest.raises(TokenError):
+        session.get(upstream.url, timeout=5)
+    assert sent(upstream) == ["Bearer t1", "Bearer t1"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"access_token": "t"},
+        {"access_token": "t", "token_type": "mac"},
+        {"access_token": 1, "token_type": "Bearer"},
+        {"access_token": "a b", "token_type": "Bearer"},
+        {"access_token": "t", "token_type": "Bearer", "expires_in": "1"},
+    ],
+)
+def test_a_bad_token_answer_is_an_error_of_requests(issuer, upstream, answers, answer):
+    issuer.behaviour = answers.with_(200, answer)
+    auth = ClientCredentials(issuer.url, "id", "s", http=Http())
+    with pytest.raises(requests.RequestException):
+        requests.get(upstream.url, auth=auth, timeout=5)
+    auth.close()
+    assert not upstream.calls

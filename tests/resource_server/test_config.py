@@ -1,0 +1,47 @@
+"""Settings: one line for what is wrong, never the value."""
+
+import pytest
+
+from resource_server.config import SETTINGS, Config
+from resource_server.errors import ConfigError
+
+NEEDED = {"OAUTH2_INTROSPECT_URL": "http://as/i", "OAUTH2_CLIENT_ID": "id", "OAUTH2_CLIENT_SECRET": "canary"}
+
+
+def test_defaults_and_secret_from_a_file(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("from file\n")
+    config = Config.from_environ(NEEDED | {"REQUIRED_SCOPE": ""})
+    assert (config.required_scope, config.cache_ttl, config.resource) == (("read",), 0, None)
+    environ = NEEDED | {"OAUTH2_CLIENT_SECRET": "", "OAUTH2_CLIENT_SECRET_FILE": str(path)}
+    assert Config.from_environ(environ).client_secret == "from file"
+    assert "canary" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, "") for name in NEEDED]
+    + [
+        ("OAUTH2_INTROSPECT_URL", bad)
+        for bad in ("ftp://x", "x", "http://u:canary@x/", "http://x/#f", "http://[", "http://")
+    ]
+    + [("OAUTH2_CACHE_TTL", bad) for bad in ("-1", "31", "nan", "canary", "inf")]
+    + [("OAUTH2_CLIENT_SECRET_FILE", "/nonexistent"), ("OAUTH2_CA_BUNDLE", "/nonexistent")]
+    + [
+        ("REQUIRED_SCOPE", 'a"b'),
+        ("WEB_THREADS", "1.5"),
+        ("WEB_CONCURRENCY", "0"),
+        ("OAUTH2_RESOURCE", "urn:x"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_it(name, value):
+    with pytest.raises(ConfigError) as caught:
+        Config.from_environ(NEEDED | {name: value})
+    assert str(caught.value).startswith(name)
+    assert "\n" not in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_every_setting_is_explained():
+    assert all(row.help for row in SETTINGS)
+    assert len({row.name for row in SETTINGS}) == len(SETTINGS)

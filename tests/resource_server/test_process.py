@@ -1,0 +1,134 @@
+"""Real processes: gunicorn with preloading, and starts that must not happen."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+import resource_server
+
+PRELOADED = """
+import os
+from resource_server import Guard, ResourceServer
+from resource_server.app import Protected
+from resource_server.config import Config
+
+class Pid:
+    def process_response(self, req, resp, resource, req_succeeded):
+        resp.set_header("X-Pid", str(os.getpid()))
+
+guard = Guard.from_config(Config.from_environ(os.environ))
+guard.check("Bearer master")  # opens a connection before the fork
+app = ResourceServer(guard).app(middleware=[Pid()])
+app.add_route("/protected", Protected())
+"""
+
+
+@pytest.fixture
+def environ(upstream):
+    return os.environ | {
+        "PYTHONPATH": str(Path(resource_server.__file__).parents[1]),
+        "OAUTH2_INTROSPECT_URL": f"{upstream.url}/introspect",
+        "OAUTH2_CLIENT_ID": "id",
+        "OAUTH2_CLIENT_SECRET": "canary-secret",
+        "OAUTH2_CACHE_TTL": "30",
+        "RESOURCE_SERVER_BIND": "127.0.0.1:0",
+        "WEB_CONCURRENCY": "2",
+    }
+
+
+def run(*arguments, environ):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_s21_preloaded_workers_share_no_connection(environ, upstream, tmp_path):
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
+    upstream.knows("master")
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:resource_server.gunicorn_conf"]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [*command, "--preload", "--chdir", str(tmp_path), "preloaded:app"],
+            env=environ,
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+            ports = ask_both_workers(wait_for(log, r"Listening at: (http://\S+)"), upstream)
+        finally:
+            process.terminate()
+            process.wait(20)
+    master = {call.client for call in upstream.calls if call.form["token"] == ["master"]}
+    first, second = ports.values()
+    assert not first & second
+    assert not (first | second) & master
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert {line["path"] for line in lines} == {"/protected"}
+    assert "canary" not in log.read_text()
+
+
+def ask_both_workers(url, upstream):
+    ports, end = {}, time.monotonic() + 10
+    while time.monotonic() < end and (len(ports) < 2 or min(map(len, ports.values())) < 1):
+        token = upstream.knows(f"t{len(upstream.calls)}")
+        query = {"x": "canary-query"}
+        answer = requests.get(f"{url}/protected", query, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+        assert answer.status_code == 200
+        ports.setdefault(answer.headers["X-Pid"], set()).add(upstream.calls[-1].client)
+    return ports
+
+
+def wait_for(log, pattern):
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if found := re.search(pattern, log.read_text()):
+            return found[1]
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("resource_server",),
+        ("gunicorn", "-c", "python:resource_server.gunicorn_conf", "resource_server.app:get_app()"),
+        ("gunicorn", "-b", "127.0.0.1:0", "--preload", "resource_server.app:get_app()"),
+        ("gunicorn", "-b", "127.0.0.1:0", "resource_server.app:get_app()"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_one_line(environ, command):
+    # One worker: where several fail to load at the same moment, gunicorn's arbiter can die of its own HaltServer.
+    # Our configuration, which is checked before any worker starts, is not concerned.
+    bad = {"OAUTH2_CACHE_TTL": "canary", "WEB_CONCURRENCY": "1"}
+    stopped = run(*command, environ=environ | bad)
+    assert stopped.returncode != 0
+    ours = [line for line in stopped.stderr.splitlines() if not re.match(r"\[\d{4}-", line)]
+    assert set(ours) == {"resource_server: OAUTH2_CACHE_TTL is not a number from 0 to 30"}
+    assert "Traceback" not in stopped.stderr + stopped.stdout
+
+
+def test_help_prints_every_setting(environ):
+    helped = run("resource_server", "--help", environ=environ)
+    assert helped.returncode == 0
+    for row in resource_server.config.SETTINGS:
+        assert row.name in helped.stdout
+
+
+def test_the_core_and_the_client_do_not_import_falcon(environ):
+    code = "import sys, resource_server; assert 'falcon' not in sys.modules; resource_server.ResourceServer"
+    subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=20)
