@@ -52,7 +52,7 @@ class JsonLogger(Logger):  # type: ignore[misc] # gunicorn is not typed
             return
         headers = dict(resp.headers)
         line = {
-            "request_id": headers.get(HEADER),
+            "request_id": headers.get(HEADER.lower()),
             "remote": environ.get("REMOTE_ADDR"),
             "method": environ.get("REQUEST_METHOD"),
             "path": environ.get("PATH_INFO"),

@@ -63,6 +63,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             _log.warning("request over its time limit, connection cut")
             _shut(conn.sock)
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """At a stop, look after idle connections too: gunicorn would sleep until one of them stirs."""
+        super().wait_for_and_dispatch_events(timeout if self.alive else min(timeout, _LINGER / 4))
+
     def set_accept_enabled(self, enabled: bool) -> None:
         """At a stop, take what has already connected, then refuse new connections at once.
 

@@ -17,7 +17,7 @@ except ConfigError as _error:
 
 bind = _config.bind
 workers = _config.workers
-worker_class = "gthread"
+worker_class = "resource_server.worker.Worker"
 threads = _config.threads
 keepalive = 75
 graceful_timeout = _config.graceful_timeout
