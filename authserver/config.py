@@ -198,9 +198,10 @@ def describe(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
 
 
 def _raw(setting: Setting, environ: Mapping[str, str]) -> str | None:
-    value, path = environ.get(setting.variable), environ.get(setting.variable + "_FILE")
+    # An empty variable counts as not set: that is how a manifest or a compose file leaves one out.
+    value, path = environ.get(setting.variable) or None, environ.get(setting.variable + "_FILE") or None
     if not setting.secret or path is None:
-        return setting.default if value in (None, "") else value
+        return setting.default if value is None else value
     if value is not None:
         raise ConfigError(f"{setting.variable} and {setting.variable}_FILE are both set: keep one")
     try:

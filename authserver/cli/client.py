@@ -9,7 +9,7 @@ from authserver.cli.common import CommandError, Subparsers, duration, open_serve
 from authserver.flows.register import add_secret, create_client
 from authserver.oauth.client import CLIENT_CREDENTIALS, PERMISSIONS
 from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
-from authserver.oauth.registration import ClientMetadata, check_metadata
+from authserver.oauth.registration import ClientMetadata
 from authserver.oauth.scope import parse_scope
 from authserver.store.clients import (
     ClientExists,
@@ -66,17 +66,15 @@ def _add_secret(actions: Subparsers) -> None:
 def _metadata(options: argparse.Namespace) -> ClientMetadata:
     scopes = parse_scope(options.scope) if options.scope else []
     default = scopes if options.default_scope is None else parse_scope(options.default_scope or " ")
-    return check_metadata(
-        ClientMetadata(
-            client_name=options.name,
-            grant_types=[] if options.no_grant else [CLIENT_CREDENTIALS],
-            scopes=scopes,
-            default_scopes=default,
-            audiences=options.audience,
-            resource_identifiers=options.resource,
-            permissions=options.permission,
-            access_token_lifetime=options.token_lifetime,
-        )
+    return ClientMetadata(
+        client_name=options.name,
+        grant_types=[] if options.no_grant else [CLIENT_CREDENTIALS],
+        scopes=scopes,
+        default_scopes=default,
+        audiences=options.audience,
+        resource_identifiers=options.resource,
+        permissions=options.permission,
+        access_token_lifetime=options.token_lifetime,
     )
 
 

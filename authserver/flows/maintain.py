@@ -40,21 +40,28 @@ def maintain(partitions: Partitions, now: int, width: int, tell: Callable[[str],
 
     Safe to repeat and to run from several places at once. Raises Busy, Unavailable.
     """
-    existing = partitions.list()
+    with partitions.lock(lambda: tell("waiting for another run to finish")):
+        done = _create(partitions, now, width, tell) + _drop(partitions, now, tell)
+        if deleted := partitions.delete_expired_default(now - SKEW):
+            tell(f"deleted {deleted} expired rows from the default partition")
+    if not done and not deleted:
+        tell("nothing to do")
+
+
+def _create(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> int:
     done = 0
-    for lower, upper in missing_ranges(existing, now, width):
+    for lower, upper in missing_ranges(partitions.list(), now, width):
         try:
             tell(f"created {partitions.create(lower, upper).name}")
             done += 1
         except DefaultHasRows:
             tell(f"left out {lower}..{upper}: tokens of that time are in the default partition until they expire")
-    for partition in existing:
-        if partition.upper + SKEW <= now:
-            partitions.drop(partition)
-            tell(f"dropped {partition.name}")
-            done += 1
-    if deleted := partitions.delete_expired_default(now - SKEW):
-        tell(f"deleted {deleted} expired rows from the default partition")
-        done += 1
-    if not done:
-        tell("nothing to do")
+    return done
+
+
+def _drop(partitions: Partitions, now: int, tell: Callable[[str], None]) -> int:
+    expired = [partition for partition in partitions.list() if partition.upper + SKEW <= now]
+    for partition in expired:
+        partitions.drop(partition)
+        tell(f"dropped {partition.name}")
+    return len(expired)

@@ -13,7 +13,13 @@ from authserver.oauth.client import Client
 from authserver.oauth.credentials import hash_credential, make_credential
 from authserver.oauth.errors import InvalidClientMetadata, InvalidRequest, InvalidToken
 from authserver.oauth.metadata import REGISTER
-from authserver.oauth.registration import ClientMetadata, metadata_document, read_metadata
+from authserver.oauth.registration import (
+    ClientMetadata,
+    check_client_id,
+    check_metadata,
+    metadata_document,
+    read_metadata,
+)
 from authserver.store.clients import NewSecret, NoSuchClient, ResourceIdentifierTaken
 
 FIRST_SECRET = "first"  # noqa: S105 - the label of the secret made with the client
@@ -45,8 +51,10 @@ def create_client(
 ) -> NewClient:
     """Make a client as an operator, under a name of the operator's choice.
 
-    Raises ClientExists, ResourceIdentifierTaken (unless `share_resources`), Unavailable.
+    Raises InvalidClientMetadata, ClientExists, ResourceIdentifierTaken (unless `share_resources`), Unavailable.
     """
+    check_client_id(client_id)
+    check_metadata(metadata)
     secret = make_credential(credentials.CLIENT_SECRET, server.random) if with_secret else None
     row = NewSecret(FIRST_SECRET, hash_credential(secret)) if secret else None
     server.clients.create(client_id, metadata, row, share_resources=share_resources)

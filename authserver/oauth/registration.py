@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from authserver.oauth.resource import MAX_RESOURCES, is_resource_identifier
 from authserver.oauth.scope import parse_scope
 
 MAX_NAME = 200
+MAX_LIFETIME = 86400  # seconds
+_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,255}")
 GRANT_TYPES = frozenset({CLIENT_CREDENTIALS})
 
 
@@ -58,10 +61,22 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
     )
 
 
+def check_client_id(client_id: str) -> str:
+    """The client_id itself, if an operator may choose it (RFC 6749 Appendix A.1, without spaces).
+
+    Raises InvalidClientMetadata.
+    """
+    if not _CLIENT_ID.fullmatch(client_id):
+        raise InvalidClientMetadata("client_id must be 1 to 255 printable ASCII characters without spaces.")
+    return client_id
+
+
 def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
     """The metadata itself, if its parts fit together, whoever gave them. Raises InvalidClientMetadata."""
     if not set(metadata.default_scopes) <= set(metadata.scopes):
         raise InvalidClientMetadata("default_scope goes beyond scope.")
+    if not 1 <= (metadata.access_token_lifetime or 1) <= MAX_LIFETIME:
+        raise InvalidClientMetadata("access_token_lifetime must be at most 24h.")
     for member in ("audiences", "resource_identifiers"):
         values = getattr(metadata, member)
         if len(values) > MAX_RESOURCES or not all(is_resource_identifier(value) for value in values):

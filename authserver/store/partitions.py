@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import errors, sql
 
+from authserver.store.advisory_lock import advisory_lock
 from authserver.store.database import Database
 from authserver.store.queries import load
 
@@ -23,7 +25,7 @@ T = TypeVar("T")
 
 
 class Busy(Exception):
-    """The lock could not be had in time, or another maintenance run is under way. Nothing was changed."""
+    """The lock on the table could not be had in time. Nothing was changed."""
 
 
 class DefaultHasRows(Exception):
@@ -45,6 +47,10 @@ class Partitions:
     def __init__(self, database: Database, table: str) -> None:
         self._database = database
         self._table = table
+
+    def lock(self, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold the lock that only one maintenance run can have; call `waiting` once if another has it now."""
+        return advisory_lock(self._database, f"authserver maintain {self._table}", waiting)
 
     def list(self) -> list[Partition]:
         """All partitions but the default one. Raises Unavailable."""
@@ -100,8 +106,6 @@ class Partitions:
             try:
                 with self._database.transaction() as connection:
                     connection.execute(_SQL["limit_waiting"])
-                    if not connection.execute(_SQL["lock"]).fetchone()[0]:  # type: ignore[index] # one row always
-                        raise errors.LockNotAvailable("another maintenance run is under way")
                     return act(connection)
             except errors.LockNotAvailable:
                 time.sleep(_PAUSE)

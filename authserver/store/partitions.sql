@@ -6,9 +6,6 @@ SELECT child.relname, pg_get_expr(child.relpartbound, child.oid)
  WHERE inhparent = to_regclass(%(table)s) AND pg_get_expr(child.relpartbound, child.oid) <> 'DEFAULT'
  ORDER BY child.relname
 
--- name: lock
-SELECT pg_try_advisory_xact_lock(hashtext('authserver maintain'))
-
 -- name: limit_waiting
 -- Behind a lock that waits, every request waits too: give up soon and try again.
 SET LOCAL lock_timeout = '500ms'

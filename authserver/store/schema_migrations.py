@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import psycopg
 
+from authserver.store.advisory_lock import advisory_lock
 from authserver.store.database import Database
 from authserver.store.queries import load
 
 _SQL = load("schema_migrations.sql")
-_LOCK_POLL = 0.2  # seconds
 
 
 class MigrationFailed(Exception):
@@ -47,19 +46,9 @@ class SchemaMigrations:
         with self._database.transaction() as connection:
             connection.execute(_SQL["adopt"], {"version": version, "checksum": checksum})
 
-    @contextmanager
-    def lock(self, waiting: Callable[[], None]) -> Iterator[None]:
+    def lock(self, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold the lock that only one runner can have; call `waiting` once if another has it now."""
-        told = False
-        while not (row := self._database.fetch_one(_SQL["try_lock"])) or not row[0]:
-            if not told:
-                waiting()
-                told = True
-            time.sleep(_LOCK_POLL)
-        try:
-            yield
-        finally:
-            self._database.fetch_one(_SQL["unlock"])
+        return advisory_lock(self._database, "authserver migrate", waiting)
 
     def run(self, statements: list[str]) -> None:
         """Send each text as it stands, one after the other. Raises MigrationFailed.

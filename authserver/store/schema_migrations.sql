@@ -8,11 +8,3 @@ SELECT version, name, checksum FROM schema_migrations ORDER BY version
 -- name: adopt
 -- The file's own INSERT cannot know the file's checksum; and a file applied by hand has none yet.
 UPDATE schema_migrations SET checksum = %(checksum)s WHERE version = %(version)s AND checksum IS NULL
-
--- name: try_lock
--- Tried again and again, never waited for: a waiting statement holds a snapshot, and CREATE INDEX CONCURRENTLY
--- in the runner that has the lock would wait for that snapshot in turn.
-SELECT pg_try_advisory_lock(hashtext('authserver migrate'))
-
--- name: unlock
-SELECT pg_advisory_unlock(hashtext('authserver migrate'))

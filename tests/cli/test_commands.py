@@ -1,0 +1,160 @@
+"""The command line, as an operator runs it: real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webtest
+
+from authserver.cli import main
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(database_url: str) -> Run:
+    """Run `authserver ARGUMENTS`; by default it must succeed."""
+
+    def run(*arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "authserver", *arguments],
+            env=os.environ | {"AUTHSERVER_DATABASE_URL": database_url} | environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+        if status == 1:
+            assert re.fullmatch(r"authserver: [^\n]+\n", done.stderr)
+        return done
+
+    return run
+
+
+def get_token(app: webtest.TestApp, made: dict[str, str], status: int = 200, **parameters: str) -> Any:
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": made["client_id"],
+        "client_secret": made["client_secret"],
+        **parameters,
+    }
+    return app.post("/oauth/token", form, status=status).json
+
+
+def test_a_client_from_creation_to_deletion(run: Run, app: webtest.TestApp) -> None:
+    made = json.loads(run("client", "create", "billing", "--scope", "read write", "--default-scope", "read").stdout)
+    assert get_token(app, made)["scope"] == "read"
+
+    second = json.loads(run("client", "secret", "add", "billing", "--label", "next", "--expires", "1h").stdout)
+    assert get_token(app, second)["scope"] == "read"
+    run("client", "secret", "remove", "billing", "--label", "first")
+    assert get_token(app, made, status=401)["error"] == "invalid_client"
+    assert get_token(app, second)["scope"] == "read"
+
+    shown = run("client", "show", "billing").stdout
+    assert [secret["label"] for secret in json.loads(shown)["secrets"]] == ["next"]
+    assert second["client_secret"] not in shown
+    assert "billing" in run("client", "list").stdout
+
+    run("client", "delete", "billing")
+    assert get_token(app, second, status=401)["error"] == "invalid_client"
+    assert "billing" not in run("client", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("client", "show", "nobody"), "no client 'nobody'"),
+        (("client", "delete", "nobody"), "no client 'nobody'"),
+        (("client", "secret", "add", "nobody", "--label", "x"), "no client 'nobody'"),
+        (("client", "secret", "remove", "nobody", "--label", "x"), "no secret labelled 'x'"),
+        (("client", "create", "a", "--scope", 'a"b'), "scope is malformed"),
+        (("client", "create", "a", "--resource", "not a uri"), "resource_identifiers must be"),
+        (("client", "create", "a", "--scope", "x", "--default-scope", "y"), "beyond scope"),
+        (("client", "create", "ä"), "client_id"),
+        (("client", "create", "a", "--token-lifetime", "2d"), "24h"),
+        (("initial-access-token", "remove", "x"), "no token labelled 'x'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run: Run, arguments: tuple[str, ...], says: str) -> None:
+    assert says in run(*arguments, status=1).stderr
+
+
+def test_what_exists_is_not_made_twice(run: Run) -> None:
+    run("client", "create", "a", "--resource", "https://a.example")
+    assert "a client 'a' already" in run("client", "create", "a", status=1).stderr
+    assert "--share-resource" in run("client", "create", "b", "--resource", "https://a.example", status=1).stderr
+    run("client", "create", "b", "--resource", "https://a.example", "--share-resource")
+    run("client", "secret", "add", "a", "--label", "x")
+    assert "labelled 'x' already" in run("client", "secret", "add", "a", "--label", "x", status=1).stderr
+    run("initial-access-token", "create", "x")
+    assert "labelled 'x' already" in run("initial-access-token", "create", "x", status=1).stderr
+
+
+def test_an_initial_access_token_registers_until_it_is_removed(run: Run, app: webtest.TestApp) -> None:
+    token = run("initial-access-token", "create", "onboarding", "--expires", "1h").stdout.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    app.post_json("/clients/register", {}, headers=headers, status=201)
+    listed = run("initial-access-token", "list").stdout
+    assert "onboarding" in listed
+    assert token not in listed
+    run("initial-access-token", "remove", "onboarding")
+    app.post_json("/clients/register", {}, headers=headers, status=401)
+
+
+def test_config_shows_everything_but_secrets(run: Run, database_url: str) -> None:
+    secret = "s" * 40
+    shown = run("config", AUTHSERVER_INITIAL_ACCESS_TOKEN=secret, AUTHSERVER_THREADS="0").stdout
+    assert secret not in shown
+    assert database_url not in shown
+    assert "wrong: must be a whole number from 1 to 256" in shown
+    assert re.search(r"AUTHSERVER_ISSUER +\(not set\)", shown)
+
+
+def test_secrets_come_from_files(run: Run, database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(database_url + "\n")
+    environment = {"AUTHSERVER_DATABASE_URL": "", "AUTHSERVER_DATABASE_URL_FILE": str(file)}
+    run("client", "list", **environment)
+    both = {"AUTHSERVER_DATABASE_URL_FILE": str(file)}
+    assert "AUTHSERVER_DATABASE_URL_FILE are both set" in run("client", "list", status=1, **both).stderr
+    missing = environment | {"AUTHSERVER_DATABASE_URL_FILE": str(tmp_path / "none")}
+    assert "AUTHSERVER_DATABASE_URL_FILE cannot be read" in run("client", "list", status=1, **missing).stderr
+
+
+def test_a_bad_connection_string_is_not_repeated(run: Run) -> None:
+    done = run("client", "list", status=1, AUTHSERVER_DATABASE_URL="postgresql://u:hunter2@h/d?nonsense=1")
+    assert "AUTHSERVER_DATABASE_URL is not a PostgreSQL connection string" in done.stderr
+    assert "hunter2" not in done.stderr
+    away = run("client", "list", status=1, AUTHSERVER_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/d")
+    assert "the database is not available" in away.stderr
+    assert "hunter2" not in away.stderr
+
+
+def test_maintain_says_what_it_did(run: Run) -> None:
+    assert run("maintain").stdout == "nothing to do\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["client"], ["client", "create"], ["migrate", "--frobnicate"]])
+def test_wrong_usage_is_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for command in ("serve", "migrate", "maintain", "client", "initial-access-token", "config", "dev"):
+        assert re.search(rf"^    {command}\b", shown, re.MULTILINE)

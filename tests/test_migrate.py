@@ -1,0 +1,222 @@
+"""Migrations: by hand with psql and by the runner are the same act."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from authserver.migrate import MigrationError, is_current, make_plan, migrate, read_migrations
+from authserver.store.database import Database
+from authserver.store.schema_migrations import Applied, MigrationFailed, SchemaMigrations
+
+MakeDatabase = Callable[[], str]
+
+
+@pytest.fixture
+def url(make_database: MakeDatabase) -> str:
+    """An empty database."""
+    return make_database()
+
+
+@pytest.fixture
+def run(url: str) -> Callable[..., list[str]]:
+    """Run the migrations of a directory (default: ours) on the database; give what was told."""
+
+    def run(directory: Path | None = None) -> list[str]:
+        told: list[str] = []
+        database = Database(url, patient=True)
+        try:
+            migrations = read_migrations(directory) if directory else read_migrations()
+            migrate(SchemaMigrations(database), migrations, told.append)
+        finally:
+            database.close()
+        return told
+
+    return run
+
+
+def tables(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    return {row[0] for row in rows}
+
+
+def ledger(url: str) -> list[tuple[int, str, bool]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "SELECT version, name, checksum IS NOT NULL FROM schema_migrations ORDER BY version"
+        ).fetchall()  # type: ignore[return-value] # rows are tuples
+
+
+def psql(url: str, file: Path) -> None:
+    """What ops do by hand; psycopg's own libpq stands in where there is no psql."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(file.read_bytes())
+
+
+def write(directory: Path, name: str, body: str) -> Path:
+    version, _, rest = name.partition("_")
+    record = f"INSERT INTO schema_migrations (version, name) VALUES ({int(version)}, '{rest}');"
+    file = directory / f"{name}.sql"
+    file.write_text(f"BEGIN;\n{body}\n{record}\nCOMMIT;\n")
+    return file
+
+
+@pytest.fixture
+def directory(tmp_path: Path, repository: Path) -> Path:
+    """A directory of migrations that begins with our first one, which makes the ledger."""
+    (tmp_path / "0001_clients.sql").write_bytes((repository / "sql/0001_clients.sql").read_bytes())
+    return tmp_path
+
+
+def test_the_runner_applies_all_and_then_nothing(url: str, run: Callable[..., list[str]], repository: Path) -> None:
+    names = sorted(path.name for path in (repository / "sql").glob("*.sql"))
+    assert run() == [f"applied {name}" for name in names]
+    assert run() == ["nothing to do"]
+    assert [row[2] for row in ledger(url)] == [True] * len(names)
+    assert {"clients", "client_secrets", "access_tokens", "access_tokens_default"} <= tables(url)
+
+
+def test_by_hand_and_by_runner_leave_the_same_schema(make_database: MakeDatabase, repository: Path) -> None:
+    by_hand, by_runner = make_database(), make_database()
+    for file in sorted((repository / "sql").glob("*.sql")):
+        psql(by_hand, file)
+    database = Database(by_runner, patient=True)
+    migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
+    database.close()
+    columns = (
+        "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns"
+        " WHERE table_schema = 'public' ORDER BY 1, 2"
+    )
+    seen = []
+    for each in (by_hand, by_runner):
+        with psycopg.connect(each) as connection:
+            seen.append(connection.execute(columns).fetchall())
+    assert seen[0] == seen[1]
+    assert [row[:2] for row in ledger(by_hand)] == [row[:2] for row in ledger(by_runner)]
+
+
+def test_files_applied_by_hand_are_adopted(url: str, run: Callable[..., list[str]], repository: Path) -> None:
+    files = sorted((repository / "sql").glob("*.sql"))
+    psql(url, files[0])
+    assert [row[2] for row in ledger(url)] == [False]
+    assert run()[0] == f"adopted {files[0].name}, applied by hand"
+    assert all(row[2] for row in ledger(url))
+    assert run() == ["nothing to do"]
+
+
+def test_two_runners_at_once_apply_once(url: str) -> None:
+    def runner(_number: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "authserver", "migrate"],
+            env=os.environ | {"AUTHSERVER_DATABASE_URL": url},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+    with ThreadPoolExecutor() as pool:
+        outputs = [done.stdout for done in pool.map(runner, range(3))]
+    assert sum("applied 0001_clients.sql" in output for output in outputs) == 1
+    assert sum("nothing to do" in output for output in outputs) == 2
+    assert [row[0] for row in ledger(url)] == list(range(1, len(read_migrations()) + 1))
+
+
+def test_a_file_that_fails_in_the_middle_leaves_nothing(
+    url: str, run: Callable[..., list[str]], directory: Path
+) -> None:
+    write(directory, "0002_broken", "CREATE TABLE half (id int);\nSELECT no_such_function();")
+    with pytest.raises(MigrationFailed, match="no_such_function"):
+        run(directory)
+    assert "half" not in tables(url)
+    assert [row[0] for row in ledger(url)] == [1]
+    # Mended, it goes on where it stopped.
+    write(directory, "0002_broken", "CREATE TABLE half (id int);")
+    assert run(directory) == ["applied 0002_broken.sql"]
+    assert "half" in tables(url)
+
+
+def test_a_changed_file_is_refused(url: str, run: Callable[..., list[str]], directory: Path) -> None:
+    file = write(directory, "0002_more", "CREATE TABLE more (id int);")
+    run(directory)
+    file.write_text(file.read_text() + "-- harmless\n")
+    with pytest.raises(MigrationError, match=r"0002_more\.sql was changed"):
+        run(directory)
+
+
+@pytest.mark.parametrize("names", [["0003_gap"], ["0002_a", "0002_b"]])
+def test_gaps_and_repeats_are_refused(directory: Path, names: list[str]) -> None:
+    for name in names:
+        write(directory, name, "SELECT 1;")
+    with pytest.raises(MigrationError, match="expected version"):
+        read_migrations(directory)
+
+
+def test_an_older_release_refuses_a_newer_schema(url: str, run: Callable[..., list[str]], directory: Path) -> None:
+    newer = write(directory, "0002_newer", "SELECT 1;")
+    run(directory)
+    newer.unlink()
+    with pytest.raises(MigrationError, match="0002_newer, which this release does not know"):
+        run(directory)
+
+
+def test_a_skipped_migration_is_refused() -> None:
+    with pytest.raises(MigrationError, match="0002 was skipped"):
+        make_plan(read_migrations(), [Applied(1, "clients", None), Applied(3, "initial_access_tokens", None)])
+
+
+def test_a_renamed_migration_is_refused() -> None:
+    with pytest.raises(MigrationError, match="is recorded as 0001_customers"):
+        make_plan(read_migrations(), [Applied(1, "customers", None)])
+
+
+def test_a_file_without_transaction_holds_one_statement(
+    url: str, run: Callable[..., list[str]], directory: Path
+) -> None:
+    (directory / "0002_index.sql").write_text(
+        "-- no-transaction: CREATE INDEX CONCURRENTLY cannot run in one\n"
+        "CREATE INDEX CONCURRENTLY clients_created_at ON clients (created_at);\n"
+        "INSERT INTO schema_migrations (version, name) VALUES (2, 'index');\n"
+    )
+    # A second runner that waits for the lock must not hold a snapshot that the index build would wait for.
+    with ThreadPoolExecutor() as pool:
+        outputs = sorted(pool.map(lambda _: run(directory)[-1], range(2)))
+    assert outputs == ["applied 0002_index.sql", "nothing to do"]
+
+
+def test_readiness_follows_the_schema(url: str, run: Callable[..., list[str]], directory: Path) -> None:
+    run(directory)
+    database = Database(url)
+    try:
+        assert is_current(SchemaMigrations(database), read_migrations(directory))
+        assert not is_current(SchemaMigrations(database), read_migrations())
+        # A newer schema serves an older release: that is how an upgrade rolls.
+        assert is_current(SchemaMigrations(database), read_migrations(directory)[:0])
+    finally:
+        database.close()
+
+
+def test_status_and_plan_change_nothing(url: str, repository: Path) -> None:
+    def authserver(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "authserver", "migrate", *arguments],
+            env=os.environ | {"AUTHSERVER_DATABASE_URL": url},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    assert "pending  0001_clients.sql" in authserver("--status")
+    assert "would apply 0001_clients.sql" in authserver("--plan")
+    assert tables(url) == set()
+    psql(url, repository / "sql/0001_clients.sql")
+    assert "applied  0001_clients.sql by hand" in authserver("--status")
+    assert "would adopt 0001_clients.sql" in authserver("--plan")
+    assert [row[2] for row in ledger(url)] == [False]
