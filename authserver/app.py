@@ -33,6 +33,8 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
     """The application for one authorization server. Connects to nothing until the first request needs it."""
     app: WSGIApp = falcon.App(middleware=[CommonHeaders()])
     add_error_handlers(app)
+    # A method that a resource has no responder for goes to its on_request, where it has one.
+    app.router_options.default_to_on_request = True
     issuer = server.policy.issuer
     path = urlsplit(issuer).path
     endpoints = {

@@ -1,14 +1,37 @@
 """gunicorn's settings, from the environment: `gunicorn -c authserver/gunicorn_conf.py 'authserver.app:get_app()'`."""
 
+import ipaddress
 import os
 import sys
 
-from authserver.config import ConfigError, read_config
+from gunicorn.util import parse_address
+
+from authserver.app import make_configured_server
+from authserver.config import Config, ConfigError, read_config
 from authserver.logs import JsonLogger
 from authserver.worker import Worker
 
+
+def _check(config: Config) -> None:
+    """Find here what gunicorn would report without naming the setting, or start worker after worker on."""
+    make_configured_server(config)  # for the connection string; it connects to nothing
+    try:
+        parse_address(config.bind)
+    except RuntimeError:
+        raise ConfigError("AUTHSERVER_BIND must be HOST:PORT or unix:PATH") from None
+    try:
+        for proxy in config.forwarded_allow_ips.split(","):
+            if proxy.strip() not in ("", "*"):
+                ipaddress.ip_network(proxy.strip())
+    except ValueError:
+        raise ConfigError(
+            "AUTHSERVER_FORWARDED_ALLOW_IPS must be IP addresses or networks, separated by commas, or *"
+        ) from None
+
+
 try:
     _config = read_config(os.environ)
+    _check(_config)
 except ConfigError as _error:
     sys.exit(f"authserver: {_error}")
 

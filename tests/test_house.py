@@ -31,11 +31,16 @@ MAY_USE = {
     "app": {"config", "flows", "oauth", "store", "web"},
     "logs": {"web"},
     "worker": set(),
-    "gunicorn_conf": {"config", "logs", "worker"},
+    "gunicorn_conf": {"app", "config", "logs", "worker"},
     "__init__": set(),
     "__main__": {"cli"},
 }
-ONLY_HERE = {"psycopg": {"store"}, "falcon": {"web", "app"}, "gunicorn": {"logs", "worker"}, "requests": {"dev"}}
+ONLY_HERE = {
+    "psycopg": {"store"},
+    "falcon": {"web", "app"},
+    "gunicorn": {"logs", "worker", "gunicorn_conf"},
+    "requests": {"dev"},
+}
 PURE = set(sys.stdlib_module_names) - {"socket", "subprocess", "os", "secrets", "random", "time", "urllib.request"}
 
 

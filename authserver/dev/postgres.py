@@ -10,10 +10,13 @@ import subprocess
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
+
+import psutil  # type: ignore[import-untyped] # comes with the wheel, without types
 
 with warnings.catch_warnings():
     # On import it looks for a runtime directory that a server need not have; this module does not use it.
@@ -60,8 +63,24 @@ class EmbeddedPostgres:
         shutil.rmtree(self._socket, ignore_errors=True)
 
     def kill(self) -> None:
-        """Kill the server with SIGKILL, as a crash would, and wait until it is gone."""
+        """Kill all processes of the server with SIGKILL, as a crash would, and wait until they are gone.
+
+        Those that outlive the first one for a moment would keep the next start from using the data.
+        """
+        others = psutil.Process(self.pid).children()
         self._end(signal.SIGKILL)
+        for process in others:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(others)
+
+    def freeze(self) -> None:
+        """Stop all processes of the server from running, as a stalled disk or a lost machine would."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them run on."""
+        self._signal_all(signal.SIGCONT)
 
     @property
     def pid(self) -> int:
@@ -88,6 +107,12 @@ class EmbeddedPostgres:
                 return
             time.sleep(0.01)
         raise PostgresDidNotStart((self._data / "log").read_text(encoding="utf-8", errors="replace")[-2000:])
+
+    def _signal_all(self, sent: signal.Signals) -> None:
+        first = psutil.Process(self.pid)
+        for process in (first, *first.children()):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(sent)
 
     def _end(self, sent: signal.Signals) -> None:
         if self._process is not None:

@@ -36,8 +36,9 @@ class ClientMetadata:
 def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
     """The metadata that a client gives of itself; members this server does not know are ignored (RFC 7591 §2).
 
-    Raises InvalidClientMetadata, naming the member.
+    A null is a member left out (RFC 7592 §2.2). Raises InvalidClientMetadata, naming the member.
     """
+    document = {member: value for member, value in document.items() if value is not None}
     if document.get("permissions"):
         raise InvalidClientMetadata("permissions are given by an operator, not by registration.")
     scopes = _scope(document, "scope")

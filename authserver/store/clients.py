@@ -146,15 +146,20 @@ class Clients:
 
     @staticmethod
     def _require_registration(connection: Any, client_id: str, registration_token_hash: bytes) -> None:
+        if "\0" in client_id:
+            raise NoSuchClient("PostgreSQL has no text with NUL, and so no such client")
         parameters = {"client_id": client_id, "registration_token_hash": registration_token_hash}
         if connection.execute(_SQL["by_registration_token"], parameters).fetchone() is None:
             raise NoSuchClient(client_id)
 
     @staticmethod
     def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool) -> None:
-        if not metadata.resource_identifiers or share:
+        if not metadata.resource_identifiers:
             return
+        # Also for one who shares: whoever may not share must see what is being claimed at this instant.
         connection.execute(_SQL["lock_resource_identifiers"])
+        if share:
+            return
         claim = {"client_id": client_id, "resource_identifiers": list(metadata.resource_identifiers)}
         if connection.execute(_SQL["resource_identifier_owner"], claim).fetchone() is not None:
             raise ResourceIdentifierTaken

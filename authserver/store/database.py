@@ -75,6 +75,8 @@ class Database:
         self._local = threading.local()
         self._opened: set[_Connection] = set()
         self._lock = threading.Lock()
+        self._away = False
+        self._probe = threading.Lock()
         self._next_connect = 0.0
 
     def fetch_one(self, query: LiteralString, parameters: Parameters | None = None) -> TupleRow | None:
@@ -132,22 +134,36 @@ class Database:
         held: tuple[int, _Connection] | None = getattr(self._local, "held", None)
         if held is not None and held[0] == os.getpid() and not held[1].closed:
             return held[1], False
-        if time.monotonic() < self._next_connect:
-            raise Unavailable("the database could not be reached a moment ago")
-        try:
-            connection = _Connection.connect(self._conninfo, autocommit=True)
-        except psycopg.OperationalError as error:
-            # Threads that each wait for an unreachable host would leave none for the health probe.
-            self._next_connect = time.monotonic() + FAIL_FAST
-            raise Unavailable(_reason(error)) from error
+        connection = self._connect()
         connection.answer_timeout = self._answer_timeout
         self._local.held = (os.getpid(), connection)
         with self._lock:
             self._opened = {c for c in self._opened if not c.closed} | {connection}
         return connection, True
 
+    def _connect(self) -> _Connection:
+        """Open a connection. While the database is away one thread at a time tries, and now and then only.
+
+        If each thread waited for a host that does not answer, none would be left for the health probe.
+        """
+        probing = self._away
+        if probing and (time.monotonic() < self._next_connect or not self._probe.acquire(blocking=False)):
+            raise Unavailable("the database could not be reached a moment ago")
+        try:
+            connection = _Connection.connect(self._conninfo, autocommit=True)
+            self._away = False
+        except psycopg.OperationalError as error:
+            self._next_connect = time.monotonic() + FAIL_FAST
+            self._away = True
+            raise Unavailable(_reason(error)) from error
+        finally:
+            if probing:
+                self._probe.release()
+        return connection
+
     def _discard_if_lost(self, connection: _Connection, error: psycopg.Error) -> bool:
         """Drop a connection that must not be used again; tell whether it was dropped."""
+        self._away = self._away or isinstance(error, _NoAnswer)
         lost = connection.closed or isinstance(error, (_NoAnswer, errors.ReadOnlySqlTransaction))
         if lost:
             connection.close()
@@ -160,6 +176,8 @@ def _with_limits(conninfo: str, *, patient: bool) -> str:
     limits: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": "authserver",
+        # Not the server's choice: a database made with SQL_ASCII would refuse the migrations' text.
+        "client_encoding": "utf8",
         "tcp_user_timeout": int(ANSWER_TIMEOUT * 1000),
     }
     if not patient:

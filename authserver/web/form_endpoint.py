@@ -30,6 +30,8 @@ class FormEndpoint:
         resp.content_type = falcon.MEDIA_JSON
         resp.data = json.dumps(self._flow(self._server, credential, form)).encode()
 
-    def on_options(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        # Without this Falcon would answer 200; these endpoints are not for browsers.
+    def on_request(self, _req: falcon.Request, _resp: falcon.Response) -> None:
         raise falcon.HTTPMethodNotAllowed(["POST"])
+
+    # Falcon would answer 200 and name OPTIONS in every Allow; these endpoints are not for browsers.
+    on_options = on_request

@@ -1,0 +1,45 @@
+"""gunicorn --preload: the application is made, and may even have been used, before the fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psycopg
+
+PRELOADED = """
+import os
+from authserver.app import create_app, make_configured_server
+from authserver.config import read_config
+from authserver.flows.ready import is_ready
+
+server = make_configured_server(read_config(os.environ))
+assert is_ready(server)  # opens a connection before the fork
+app = create_app(server)
+"""
+
+
+def test_preloaded_workers_use_no_connection_of_their_parent(
+    start_gunicorn, migrated_database, tmp_path, backends, wait_until
+):
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
+    arguments = ("gunicorn", "-c", "python:authserver.gunicorn_conf", "--preload")
+    before = backends(migrated_database)
+    server = start_gunicorn(
+        migrated_database, arguments=(*arguments, "--chdir", str(tmp_path), "preloaded:app"), WORKERS="2", THREADS="1"
+    )
+    party = server.register()
+    wait_until(lambda: len(server.workers()) == 2, "both workers")
+    for other in (workers := server.workers()):
+        # What one cannot take, the other does.
+        os.kill(other, signal.SIGSTOP)
+        try:
+            assert party.token().status_code == 200
+        finally:
+            os.kill(other, signal.SIGCONT)
+    ours = backends(migrated_database) - before
+    assert len(ours) == 3, "one of the parent, one of each worker's only thread"
+    query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s) AND query LIKE %s"
+    with psycopg.connect(migrated_database) as connection:
+        assert connection.execute(query, (list(ours), "%access_tokens%")).fetchone() == (2,)
+    assert server.workers() == workers, server.logged()

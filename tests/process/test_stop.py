@@ -1,0 +1,106 @@
+"""Stopping and reloading gunicorn under load fails no request.
+
+A request counts as sent when its connection was taken before the stop: all requests on keep-alive connections, and
+those on connections that were open, empty, when the signal came. A connect that is refused, or a connection that is
+opened after the signal and reset before any answer, is a refused connect: clients go to another replica. Where a
+server has said `Connection: close`, the next request needs a new connection, which may be refused.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+import requests
+import urllib3.exceptions
+
+
+class Refused(Exception):
+    """The server takes no connections any more."""
+
+
+def was_refused(error: BaseException) -> bool:
+    """Whether requests failed to connect, and not after that."""
+    reason = error.args[0] if error.args else None
+    return isinstance(getattr(reason, "reason", None), urllib3.exceptions.NewConnectionError)
+
+
+@pytest.fixture
+def ask(load):
+    """Make requests on one keep-alive session for ever; each that finds a server must be answered 200."""
+
+    def make(party):
+        def act(session):
+            try:
+                answer = party.token(session)
+            except requests.ConnectionError as error:
+                if not was_refused(error):
+                    raise
+                load.count("refused")
+                time.sleep(0.01)  # as a client that looks for another server would
+                return
+            assert answer.status_code == 200, answer.text
+            load.count("answered")
+
+        return act
+
+    return make
+
+
+def term(server) -> None:
+    server.process.send_signal(signal.SIGTERM)
+
+
+def test_term_under_load_fails_no_request(start_gunicorn, migrated_database, ask, load, wait_until):
+    server = start_gunicorn(migrated_database, WORKERS="2", THREADS="4")
+    load.start(ask(server.register()), threads=8)
+    wait_until(lambda: load.counts.get("answered", 0) > 200, "answers before the stop")
+    term(server)
+    wait_until(lambda: load.failures or server.process.poll() is not None, "the end of the process", limit=8)
+    load.end()
+    assert server.process.returncode == 0
+
+
+def test_term_answers_what_is_sent_on_open_connections(start_gunicorn, migrated_database, wait_until):
+    server = start_gunicorn(migrated_database)
+    party = server.register()
+    connections = [server.connect() for _ in range(20)]
+    halves = [server.connect() for _ in range(3)]
+    request = party.raw("token", "grant_type=client_credentials")
+    for half in halves:
+        half.sendall(request[:-10])
+    term(server)
+    wait_until(lambda: "Handling signal: term" in server.logged(), "the signal")
+    for connection in connections:
+        connection.sendall(request)
+    for half in halves:
+        half.sendall(request[-10:])
+    for connection in connections + halves:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        connection.close()
+    assert server.process.wait(8) == 0
+
+
+def test_term_does_not_wait_for_idle_connections(start_gunicorn, migrated_database):
+    server = start_gunicorn(migrated_database)
+    with requests.Session() as session, server.connect():
+        session.get(f"{server.url}/health", timeout=5)
+        term(server)
+        assert server.process.wait(8) == 0
+
+
+def test_hup_under_load_fails_no_request_and_replaces_the_workers(
+    start_gunicorn, migrated_database, ask, load, wait_until
+):
+    server = start_gunicorn(migrated_database, WORKERS="2", THREADS="4")
+    before = server.workers()
+    load.start(ask(server.register()), threads=8)
+    wait_until(lambda: load.counts.get("answered", 0) > 200, "answers before the reload")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: load.failures or not server.workers() & before, "the end of the old workers")
+    answered = load.counts["answered"]
+    wait_until(lambda: load.failures or load.counts["answered"] > answered + 200, "answers of the new workers")
+    load.end()
+    assert "refused" not in load.counts
+    assert len(server.workers()) == 2
