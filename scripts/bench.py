@@ -216,7 +216,8 @@ def describe(stack: Stack, measure: Callable[..., float], options: argparse.Name
     workers, threads = (os.environ.get(f"AUTHSERVER_{name}", "default") for name in ("WORKERS", "THREADS"))
     print(
         f"{cpus} CPUs, {platform.system()} {platform.machine()}; Python {platform.python_version()}, "
-        f"gunicorn {version('gunicorn')}, falcon {version('falcon')}, psycopg {version('psycopg')}, PostgreSQL {server}\n"
+        f"gunicorn {version('gunicorn')}, falcon {version('falcon')}, psycopg {version('psycopg')}, "
+        f"PostgreSQL {server}\n"
         f"workers {workers}, threads {threads}; access log to a file; load: {measure.__name__}, "
         f"{options.connections} connections, {options.rounds} rounds of {options.seconds:g} s\n",
         flush=True,

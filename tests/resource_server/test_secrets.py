@@ -20,7 +20,7 @@ def failures(error):
 
 
 @pytest.mark.parametrize("outcome", ["good", "inactive", "nonsense", "hangs up", "silent", "refused", "scope"])
-def test_s14_no_canary_anywhere(make_config, upstream, answers, refused_url, caplog, outcome):  # noqa: PLR0917 - fixtures
+def test_s14_no_canary_anywhere(make_config, upstream, answers, refused_url, caplog, outcome):
     caplog.set_level(logging.DEBUG)
     behaviours = {
         "nonsense": answers.with_(200, TOKEN.encode()),

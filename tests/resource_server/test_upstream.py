@@ -71,9 +71,7 @@ def test_s11_silence_is_503(hasty_client, upstream, answers, bearer):
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
     ],
 )
-def test_s11_a_dribbling_server_is_503_by_the_deadline(  # noqa: PLR0917 - fixtures
-    hasty_client, upstream, answers, bearer, head, each
-):
+def test_s11_a_dribbling_server_is_503_by_the_deadline(hasty_client, upstream, answers, bearer, head, each):
     upstream.behaviour = answers.dribble(upstream, head, each)
     assert_unavailable(hasty_client, bearer)
 
@@ -91,9 +89,7 @@ def test_s11_refused_name_and_tls_are_503(make_client, upstream, refused_url, be
 
 
 @pytest.mark.parametrize(("status", "body"), [(401, b"{}"), (403, b""), (400, b'{"error": "invalid_client"}')])
-def test_s11_our_own_credentials_refused_is_503_and_loud(  # noqa: PLR0917 - fixtures
-    client, upstream, answers, bearer, caplog, status, body
-):
+def test_s11_our_own_credentials_refused_is_503_and_loud(client, upstream, answers, bearer, caplog, status, body):
     upstream.behaviour = answers.with_(status, body)
     assert_unavailable(client, bearer)
     assert [r.levelno for r in caplog.records if r.name == "resource_server.endpoint"] == [logging.CRITICAL]
@@ -117,9 +113,7 @@ def test_s11_one_retry_heals_a_lost_connection(client, upstream, answers, bearer
     ("sent", "told"),
     [("7", "7"), ("86400", "30"), ("0", "1"), ("-1", "1"), ("Wed, 21 Oct 2026 07:28:00 GMT", "1")],
 )
-def test_s11_retry_after_is_passed_on_within_bounds(  # noqa: PLR0917 - fixtures
-    client, upstream, answers, bearer, sent, told
-):
+def test_s11_retry_after_is_passed_on_within_bounds(client, upstream, answers, bearer, sent, told):
     upstream.behaviour = answers.with_(503, Retry_After=sent)
     assert assert_unavailable(client, bearer).headers["Retry-After"] == told
     assert len(upstream.calls) == 1
