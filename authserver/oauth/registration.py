@@ -14,7 +14,7 @@ from authserver.oauth.scope import parse_scope
 
 MAX_NAME = 200
 MAX_LIFETIME = 86400  # seconds
-_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,255}")
+_CLIENT_ID = re.compile(r"[\x20-\x7e]{1,255}")
 GRANT_TYPES = frozenset({CLIENT_CREDENTIALS})
 
 
@@ -63,12 +63,12 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
 
 
 def check_client_id(client_id: str) -> str:
-    """The client_id itself, if an operator may choose it (RFC 6749 Appendix A.1, without spaces).
+    """The client_id itself, if an operator may choose it (RFC 6749 Appendix A.1).
 
     Raises InvalidClientMetadata.
     """
     if not _CLIENT_ID.fullmatch(client_id):
-        raise InvalidClientMetadata("client_id must be 1 to 255 printable ASCII characters without spaces.")
+        raise InvalidClientMetadata("client_id must be 1 to 255 printable ASCII characters.")
     return client_id
 
 

@@ -95,6 +95,30 @@ def health(gunicorn) -> float:
     return time.monotonic() - start
 
 
+def test_r6_a_killed_database_costs_503_and_nothing_else(gunicorn, own_postgres, witness, load, wait_until):
+    workers = gunicorn.workers()
+    load.start(witness.act, threads=6)
+    wait_until(lambda: len(witness.revoked) > 50, "revocations before the crash")
+    own_postgres.kill()
+    load.counts.pop(str(AWAY), None)
+    wait_until(lambda: load.failures or load.counts.get(str(AWAY), 0) >= 10, "503 while the database is away")
+    assert health(gunicorn) < 1
+    assert requests.get(f"{gunicorn.url}/ready", timeout=5).status_code == AWAY
+    own_postgres.start()
+    back = time.monotonic()
+    wait_until(lambda: load.failures or is_answered(witness.party), "200 again")
+    assert time.monotonic() - back < BACK
+    acknowledged = len(witness.revoked)
+    wait_until(
+        lambda: load.failures or (len(witness.revoked) > acknowledged + 20 and time.monotonic() > back + BACK),
+        "revocations after the crash",
+    )
+    assert witness.last_away < back + BACK
+    load.end()
+    witness.check_everything()
+    assert gunicorn.workers() == workers
+
+
 def test_r6_a_frozen_database_costs_503_within_bounds(gunicorn, own_postgres, witness, load, wait_until):
     workers = gunicorn.workers()
     load.start(witness.act, threads=6)

@@ -1,6 +1,7 @@
 """Client authentication, alike at every endpoint that asks for it (RFC 6749 §2.3)."""
 
 from base64 import b64encode
+from urllib.parse import quote
 
 import pytest
 
@@ -28,6 +29,26 @@ def strange(make_client, server):
     client = make_client("a+b%c:d&e=f g", scopes=["read"])
     server.clients.add_secret(client.client_id, NewSecret("strange", hash_credential(STRANGE_SECRET)))
     return client
+
+
+@every_endpoint
+def test_t6_basic_is_form_decoded(app, strange, basic, path):
+    app.post(path, ANY, headers=basic(strange.client_id, STRANGE_SECRET), status=200)
+    percent = ":".join(quote(part, safe="") for part in (strange.client_id, STRANGE_SECRET))
+    app.post(path, ANY, headers=encoded(percent), status=200)
+
+
+@every_endpoint
+def test_t6_basic_that_was_not_form_encoded_is_not_taken_for_the_same(app, strange, path):
+    app.post(path, ANY, headers=encoded(f"a+b%c:d&e=f g:{strange.secret}"), status=401)
+    encoded_id = quote(strange.client_id, safe="")
+    # A plus sign is a space, and %41 an A, to whoever reads a form.
+    app.post(path, ANY, headers=encoded(f"{encoded_id}:{STRANGE_SECRET}"), status=401)
+
+
+def test_t6_a_secret_may_hold_a_colon(app, strange):
+    raw = f"{quote(strange.client_id, safe='')}:p%2Bq%2541r:s%26t%3D%C3%BC+%E2%98%83"
+    app.post("/oauth/token", ANY, headers=encoded(raw), status=200)
 
 
 def test_t6_an_unknown_id_beyond_ascii_is_just_unknown(app, basic, seen, service_a):
@@ -261,6 +282,28 @@ def test_t13_a_method_that_is_not_the_clients_is_refused(app, make_client, basic
     wrong = seen(app.post(path, ANY, headers=basic(client.client_id, "wrong"), status=401))
     assert seen(app.post(path, ANY, headers=basic(client.client_id, client.secret), status=401)) == wrong
     assert seen(app.post(path, ANY | client.form, status=401)) == wrong
+
+
+@pytest.mark.parametrize(
+    "request_of_a_stranger",
+    [
+        {"unknown": "parameter"},
+        {"grant_type": "password"},
+        {"grant_type": "client_credentials", "scope": "read"},
+        {"grant_type": "client_credentials", "scope": '"'},
+        {"grant_type": "client_credentials", "scope": "no such"},
+        {"grant_type": "client_credentials", "resource": "#"},
+        {"grant_type": "client_credentials", "resource": RESOURCE},
+        {"token": "x"},
+    ],
+)
+@every_endpoint
+def test_t14_authentication_is_decided_first(app, service_a, service_b, basic, seen, path, request_of_a_stranger):
+    expected = seen(app.post(path, ANY, headers=basic("nobody", "x"), status=401))
+    # Service B may not use the grant; that, too, is told to itself only.
+    for client_id in ("nobody", service_a.client_id, service_b.client_id):
+        answer = app.post(path, request_of_a_stranger, headers=basic(client_id, "wrong"), status=401)
+        assert seen(answer) == expected
 
 
 def test_t14_a_change_to_a_client_counts_at_once_in_a_process_that_remembers_it(other_app, service_a, database):

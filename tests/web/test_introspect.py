@@ -32,6 +32,22 @@ def test_i1_only_a_form_is_read(app, service_a, basic):
     assert app.post(f"{INTROSPECT}?{body}", "", headers=headers, status=400).json["error"] == "invalid_request"
 
 
+def test_i2_without_good_credentials_nothing_is_told(app, service_a, service_b, basic, seen):
+    token = service_a.token(app)
+    refusals = [
+        app.post(INTROSPECT, {"token": token}, status=401),
+        app.post(INTROSPECT, {"token": "unknown"}, headers=basic("service-b", "wrong"), status=401),
+        app.post(INTROSPECT, {"token": token}, headers=basic("service-b", "wrong"), status=401),
+        app.post(INTROSPECT, {"token": token}, headers=basic("nobody", "wrong"), status=401),
+        app.post(INTROSPECT, {"unknown": "parameter"}, headers=basic("service-b", "wrong"), status=401),
+        # An access token is no client credential here.
+        app.post(INTROSPECT, {"token": token}, headers={"Authorization": f"Bearer {token}"}, status=401),
+    ]
+    assert len({str(seen(answer)) for answer in refusals}) == 1
+    assert refusals[0].json["error"] == "invalid_client"
+    assert refusals[0].headers["WWW-Authenticate"].startswith("Basic ")
+
+
 @pytest.mark.parametrize("form", [{}, {"token": ""}, {"Token": "x"}, {"token_type_hint": "access_token"}])
 def test_i2_the_token_is_required(app, service_b, form):
     assert app.post(INTROSPECT, service_b.form | form, status=400).json["error"] == "invalid_request"

@@ -36,6 +36,20 @@ def test_r1_only_a_form_is_read(app, service_a, basic):
     assert service_a.introspect(app, token)["active"] is True
 
 
+def test_r1_the_client_is_authenticated_first(app, service_a, basic, seen):
+    token = service_a.token(app)
+    refusals = [
+        app.post(REVOKE, {"token": token}, status=401),
+        app.post(REVOKE, {"token": token, "client_id": "service-a"}, status=401),
+        app.post(REVOKE, {"token": token}, headers=basic("service-a", "wrong"), status=401),
+        app.post(REVOKE, {"token": "unknown"}, headers=basic("nobody", "wrong"), status=401),
+        app.post(REVOKE, {"unknown": "parameter"}, headers=basic("service-a", "wrong"), status=401),
+    ]
+    assert len({str(seen(answer)) for answer in refusals}) == 1
+    assert refusals[0].json["error"] == "invalid_client"
+    assert service_a.introspect(app, token)["active"] is True
+
+
 def test_r2_a_revoked_token_is_inactive_everywhere_from_the_answer_on(
     app, other_app, service_a, service_b, make_client
 ):

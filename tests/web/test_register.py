@@ -1,0 +1,211 @@
+"""Registration (RFC 7591) and its management (RFC 7592): statements C1 to C6."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import webtest
+
+from authserver.app import create_app
+from authserver.flows.server import Policy, make_server
+
+REGISTER = "/clients/register"
+RESOURCE = "https://b.example"
+INITIAL = {"Authorization": "Bearer initial-access-token-of-the-tests-0123456789"}
+FULL = {
+    "client_name": "Billing",
+    "scope": "read write",
+    "default_scope": "read",
+    "audiences": [RESOURCE],
+    "resource_identifiers": ["https://billing.example"],
+    "grant_types": ["client_credentials"],
+    "token_endpoint_auth_method": "client_secret_post",
+}
+
+
+def register(app: webtest.TestApp, document: dict[str, Any], status: int = 201) -> dict[str, Any]:
+    answer: dict[str, Any] = app.post_json(REGISTER, document, headers=INITIAL, status=status).json
+    return answer
+
+
+def own(made: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {made['registration_access_token']}"}
+
+
+def manage(made: dict[str, Any]) -> str:
+    uri: str = made["registration_client_uri"]
+    return uri.removeprefix("https://as.example")
+
+
+def token_form(made: dict[str, Any]) -> dict[str, str]:
+    return {
+        "grant_type": "client_credentials",
+        "client_id": made["client_id"],
+        "client_secret": made["client_secret"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("authorization", "challenge"),
+    [
+        (None, 'Bearer realm="authserver"'),
+        ("Basic YTpi", 'Bearer realm="authserver"'),
+        ("Bearer wrong", 'Bearer realm="authserver", error="invalid_token"'),
+        ("Bearer ", 'Bearer realm="authserver", error="invalid_token"'),
+        ("Bearer \u00e4", 'Bearer realm="authserver", error="invalid_token"'),
+    ],
+)
+def test_c1_without_an_initial_access_token_401(
+    app: webtest.TestApp, authorization: str | None, challenge: str
+) -> None:
+    headers = {"Authorization": authorization.encode().decode("latin-1")} if authorization else {}
+    answer = app.post_json(REGISTER, {}, headers=headers, status=401)
+    assert answer.headers["WWW-Authenticate"] == challenge
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_c1_registration_is_closed_when_no_token_is_configured(database: Any) -> None:
+    closed = webtest.TestApp(create_app(make_server(Policy("https://as.example"), database)))
+    closed.post_json(REGISTER, {}, headers=INITIAL, status=401)
+    closed.post_json(REGISTER, {}, headers={"Authorization": "Bearer "}, status=401)
+
+
+def test_c2_the_answer_holds_all_that_was_registered(app: webtest.TestApp, clock: Any) -> None:
+    made = register(app, FULL)
+    assert {name: made[name] for name in FULL} == FULL
+    assert made["client_secret_expires_at"] == 0
+    assert abs(made["client_id_issued_at"] - clock.now) < 60
+    assert made["registration_client_uri"] == f"https://as.example{REGISTER}/{made['client_id']}"
+    assert made["registration_access_token"].startswith("asra_")
+    answer = app.post("/oauth/token", token_form(made)).json
+    assert answer["scope"] == "read"
+
+
+def test_c3_unknown_metadata_and_redirect_uris_are_ignored(app: webtest.TestApp) -> None:
+    made = register(app, {"redirect_uris": ["https://x.example/cb"], "x_colour": "blue", "client_id": "chosen"})
+    assert "redirect_uris" not in made
+    assert "x_colour" not in made
+    assert made["client_id"] != "chosen"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"scope": 'a"b'},
+        {"scope": ["read"]},
+        {"scope": "read", "default_scope": "write"},
+        {"grant_types": ["password"]},
+        {"grant_types": "client_credentials"},
+        {"token_endpoint_auth_method": "none"},
+        {"token_endpoint_auth_method": {}},
+        {"audiences": ["not a uri"]},
+        {"audiences": ["https://b.example#fragment"]},
+        {"audiences": [f"https://b.example/{n}" for n in range(17)]},
+        {"resource_identifiers": [None]},
+        {"client_name": ""},
+        {"client_name": "x" * 201},
+        {"client_name": "a\nb"},
+        {"client_name": "a\u0000b"},
+    ],
+)
+def test_c3_bad_metadata_is_refused(app: webtest.TestApp, document: dict[str, Any]) -> None:
+    assert register(app, document, 400)["error"] == "invalid_client_metadata"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"1", b'"x"', b"[" * 50_000, b'{"client_name": "\\ud800"}', b"\xff"]
+)
+def test_c3_a_body_that_is_no_json_object_is_refused(app: webtest.TestApp, body: bytes) -> None:
+    answer = app.post(REGISTER, body, headers=INITIAL, content_type="application/json", status=400)
+    assert answer.json["error"] == "invalid_client_metadata"
+
+
+def test_c4_the_server_chooses_the_client_id(app: webtest.TestApp) -> None:
+    document = {"client_name": "service-a", "client_id": "service-a"}
+    first, second = register(app, document)["client_id"], register(app, document)["client_id"]
+    assert first != second
+    for client_id in (first, second):
+        assert client_id.startswith("client-")
+        assert len(client_id) == len("client-") + 32
+
+
+def test_c5_get_reads_put_replaces_as_a_whole_delete_ends_all(app: webtest.TestApp, other_app: webtest.TestApp) -> None:
+    made = register(app, FULL)
+    read = app.get(manage(made), headers=own(made)).json
+    assert read == {name: value for name, value in made.items() if name != "client_secret"}
+
+    replaced = app.put_json(manage(made), {"client_id": made["client_id"], "scope": "admin"}, headers=own(made)).json
+    assert replaced["scope"] == replaced["default_scope"] == "admin"
+    assert replaced["audiences"] == replaced["resource_identifiers"] == []
+    assert "client_name" not in replaced
+    token = other_app.post("/oauth/token", token_form(made)).json
+    assert token["scope"] == "admin"
+
+    app.delete(manage(made), headers=own(made), status=204)
+    for each in (app, other_app):
+        each.post("/oauth/token", token_form(made), status=401)
+        for method in (each.get, each.delete):
+            assert method(manage(made), headers=own(made), status=401).json["error"] == "invalid_token"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"client_id": "another"},
+        {"client_id": None},
+        {"client_secret": "of-my-own-choice"},
+        {"client_secret": 5},
+        {"registration_access_token": "x"},
+        {"client_id_issued_at": 1},
+    ],
+)
+def test_c5_what_only_the_server_may_set_is_refused(app: webtest.TestApp, change: dict[str, Any]) -> None:
+    made = register(app, FULL)
+    document = {**FULL, "client_id": made["client_id"], **change}
+    app.put_json(manage(made), document, headers=own(made), status=400)
+    app.post("/oauth/token", token_form(made))
+
+
+def test_c5_its_own_secret_may_be_sent_along(app: webtest.TestApp) -> None:
+    made = register(app, FULL)
+    document = {**FULL, "client_id": made["client_id"], "client_secret": made["client_secret"]}
+    app.put_json(manage(made), document, headers=own(made))
+
+
+def test_c5_a_registration_token_is_good_for_its_own_client_only(app: webtest.TestApp) -> None:
+    mine, theirs = register(app, {}), register(app, {})
+    for headers in (own(mine), INITIAL, {}):
+        app.get(manage(theirs), headers=headers, status=401)
+        app.put_json(manage(theirs), {"client_id": theirs["client_id"]}, headers=headers, status=401)
+        app.delete(manage(theirs), headers=headers, status=401)
+    app.get(f"{REGISTER}/nobody", headers=own(mine), status=401)
+    app.post_json(REGISTER, {}, headers=own(mine), status=401)
+
+
+def test_c6_permissions_cannot_be_registered(app: webtest.TestApp) -> None:
+    assert register(app, {"permissions": ["introspect:any"]}, 400)["error"] == "invalid_client_metadata"
+    made = register(app, {})
+    document = {"client_id": made["client_id"], "permissions": ["introspect:any"]}
+    app.put_json(manage(made), document, headers=own(made), status=400)
+
+
+def test_c6_another_clients_resource_identifier_cannot_be_taken(app: webtest.TestApp, service_b: Any) -> None:
+    claim = {"resource_identifiers": ["https://mine.example", RESOURCE]}
+    assert register(app, claim, 400)["error"] == "invalid_client_metadata"
+    made = register(app, {})
+    app.put_json(manage(made), {"client_id": made["client_id"], **claim}, headers=own(made), status=400)
+    # Its own it may keep.
+    made = register(app, {"resource_identifiers": ["https://mine.example"]})
+    document = {"client_id": made["client_id"], "resource_identifiers": ["https://mine.example"]}
+    app.put_json(manage(made), document, headers=own(made))
+
+
+def test_c6_of_two_that_claim_one_identifier_at_once_one_gets_it(app: webtest.TestApp) -> None:
+    def claim(_number: int) -> int:
+        answer = app.post_json(REGISTER, {"resource_identifiers": ["https://one.example"]}, headers=INITIAL, status="*")
+        return int(answer.status_int)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(claim, range(6))) == [201] + [400] * 5
