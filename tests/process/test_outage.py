@@ -96,9 +96,11 @@ def health(gunicorn) -> float:
 
 
 def test_r6_a_killed_database_costs_503_and_nothing_else(gunicorn, own_postgres, witness, load, wait_until):
-    workers = gunicorn.workers()
     load.start(witness.act, threads=6)
     wait_until(lambda: len(witness.revoked) > 50, "revocations before the crash")
+    # The first worker answers while gunicorn still starts the others.
+    wait_until(lambda: len(gunicorn.workers()) == 2, "all workers")
+    workers = gunicorn.workers()
     own_postgres.kill()
     load.counts.pop(str(AWAY), None)
     wait_until(lambda: load.failures or load.counts.get(str(AWAY), 0) >= 10, "503 while the database is away")
