@@ -1,0 +1,44 @@
+# One image, three uses by command: `authserver serve` (the default), `python -m resource_server`, `authserver migrate`.
+# Needs no BuildKit. Build: docker build -t authserver .
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /src
+# gunicorn's HTTP parser comes as C source. A base with Debian's own Python has the headers in a package of its own.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && { test -e "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" \
+   || apt-get install --yes --no-install-recommends python3-dev; }
+COPY LICENSE README.md pyproject.toml setup.cfg ./
+COPY authserver authserver
+COPY resource_server resource_server
+COPY sql sql
+# The environment gets no pip of its own; compiled here, because the final file system is read-only.
+RUN python -m venv --without-pip /opt/authserver \
+ && python -m pip --python /opt/authserver/bin/python install --no-cache-dir --disable-pip-version-check --compile .
+
+FROM ${PYTHON_IMAGE}
+ARG PYTHON_IMAGE
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="authserver" \
+      org.opencontainers.image.description="A machine-to-machine OAuth 2.0 authorization server and an example resource server" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
+# A number, so that Kubernetes can see that it is not root. No account is needed, and none is made.
+ENV PATH=/opt/authserver/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    AUTHSERVER_BIND=0.0.0.0:8000 \
+    RESOURCE_SERVER_BIND=0.0.0.0:8000
+COPY --from=build /opt/authserver /opt/authserver
+WORKDIR /tmp
+USER 10001:10001
+EXPOSE 8000
+# Both servers answer here; http.client, because it heeds no proxy settings.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
+# No shell in between: the server is process 1 and gets SIGTERM itself.
+CMD ["authserver", "serve"]
