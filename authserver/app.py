@@ -20,6 +20,7 @@ from authserver.store.database import Database
 from authserver.web.errors import add_error_handlers
 from authserver.web.form_endpoint import FormEndpoint
 from authserver.web.health import Health, Ready
+from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
 from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
 from authserver.web.request_id import CommonHeaders
@@ -37,19 +38,21 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
     app.router_options.default_to_on_request = True
     issuer = server.policy.issuer
     path = urlsplit(issuer).path
-    endpoints = {
+    endpoints: dict[str, object] = {
         metadata.TOKEN: FormEndpoint(server, issue),
         metadata.INTROSPECT: FormEndpoint(server, introspect),
         metadata.REVOKE: FormEndpoint(server, revoke),
         metadata.REGISTER: RegistrationEndpoint(server),
         f"{metadata.REGISTER}/{{client_id}}": ClientConfigurationEndpoint(server),
     }
+    if server.policy.signs:
+        endpoints[metadata.JWKS] = JWKSEndpoint(server)
     # An issuer with a path advertises URLs below it; a proxy in front may or may not strip it.
     for prefix in dict.fromkeys(("", path)):
         for route, endpoint in endpoints.items():
             app.add_route(prefix + route, endpoint)
         for well_known in WELL_KNOWN:
-            app.add_route(well_known + prefix, MetadataEndpoint(issuer))
+            app.add_route(well_known + prefix, MetadataEndpoint(server.policy))
     app.add_route("/health", Health())
     app.add_route("/ready", Ready(server))
     return app
@@ -62,6 +65,8 @@ def make_configured_server(config: Config) -> AuthorizationServer:
         issuer=config.issuer,
         access_token_lifetime=config.access_token_lifetime,
         initial_access_token_hash=hash_credential(initial) if initial else None,
+        key_encryption=config.key_encryption_key,
+        signing_algorithm=config.signing_algorithm,
     )
     try:
         database = Database(config.database_url)

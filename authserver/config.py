@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from authserver.oauth.jose import SIGNING_ALGORITHMS
+from authserver.oauth.key_encryption import KeyEncryption, read_key_encryption
+
 PREFIX = "AUTHSERVER_"
 
 
@@ -105,6 +108,25 @@ SETTINGS: tuple[Setting, ...] = (
         secret=True,
     ),
     Setting(
+        "KEY_ENCRYPTION_KEY",
+        "",
+        "Keys that encrypt the signing keys, 32 bytes in base64url each, the newest first. Empty: no JWTs.",
+        lambda text: read_key_encryption(text) if text else None,
+        secret=True,
+    ),
+    Setting(
+        "SIGNING_ALGORITHM",
+        SIGNING_ALGORITHMS[0],
+        "Algorithm of new signing keys: ES256, EdDSA or RS256.",
+        _choice(*SIGNING_ALGORITHMS),
+    ),
+    Setting(
+        "KEY_ROTATION_DAYS",
+        "30",
+        "Days after which maintenance makes a new signing key. 0: only by hand.",
+        _integer(0, 3650),
+    ),
+    Setting(
         "PARTITION_HOURS",
         "6",
         "Hours of expiry that share one partition of the token table; must divide 24.",
@@ -148,6 +170,9 @@ class Config:
     issuer: str
     access_token_lifetime: int
     initial_access_token: str | None = field(repr=False)
+    key_encryption_key: KeyEncryption | None = field(repr=False)
+    signing_algorithm: str
+    key_rotation_days: int
     partition_hours: int
     bind: str
     workers: int

@@ -61,7 +61,8 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         -- A little ahead: until this commits, other processes go on issuing to the client.
         INSERT INTO revocations (expires_at, client_id, issued_before)
-        VALUES (revocation_expiry(), OLD.client_id, floor(extract(epoch FROM clock_timestamp()))::bigint + 2);
+        VALUES (revocation_expiry(), OLD.client_id,
+                greatest(OLD.tokens_valid_from + 1, floor(extract(epoch FROM clock_timestamp()))::bigint + 2));
     ELSE
         INSERT INTO revocations (expires_at, client_id, issued_before)
         VALUES (revocation_expiry(), NEW.client_id, NEW.tokens_valid_from);

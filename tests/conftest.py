@@ -25,7 +25,7 @@ from authserver.migrate import migrate, read_migrations
 from authserver.oauth.credentials import hash_credential
 from authserver.oauth.registration import ClientMetadata
 from authserver.store.database import Database
-from authserver.store.partitions import Partitions
+from authserver.store.partitions import PARTITIONED_TABLES, Partitions
 from authserver.store.schema_migrations import SchemaMigrations
 
 with warnings.catch_warnings():
@@ -71,7 +71,8 @@ def migrated_database(make_database: Callable[[], str]) -> str:
     database = Database(url, patient=True)
     migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
 
-    maintain(Partitions(database, "access_tokens"), int(time.time()), 6 * HOUR, lambda _line: None)
+    for table in PARTITIONED_TABLES:
+        maintain(Partitions(database, table), int(time.time()), 6 * HOUR, lambda _line: None)
     database.close()
     return url
 
@@ -80,7 +81,8 @@ def migrated_database(make_database: Callable[[], str]) -> str:
 def database_url(migrated_database: str) -> str:
     """The connection string of a database with the schema and no rows."""
     with psycopg.connect(migrated_database, autocommit=True) as connection:
-        connection.execute("DELETE FROM access_tokens; DELETE FROM clients; DELETE FROM initial_access_tokens")
+        for table in ("access_tokens", "clients", "initial_access_tokens", "signing_keys", "revocations"):
+            connection.execute(f'DELETE FROM "{table}"')
     return migrated_database
 
 

@@ -27,7 +27,7 @@ MAY_USE = {
     "cli": {"flows", "migrate", "config", "dev", "store", "oauth"},
     "dev": set(),
     "migrate": {"store"},
-    "config": set(),
+    "config": {"oauth"},
     "app": {"config", "flows", "oauth", "store", "web"},
     "logs": {"web"},
     "worker": set(),

@@ -1,4 +1,4 @@
-"""authserver client create|list|show|secret|delete"""
+"""authserver client create|list|show|secret|revoke-tokens|delete"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 from authserver.cli.common import CommandError, Subparsers, duration, open_server, table, when
 from authserver.flows.register import add_secret, create_client
-from authserver.oauth.client import CLIENT_CREDENTIALS, PERMISSIONS
+from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, OPAQUE, PERMISSIONS
 from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
 from authserver.oauth.registration import ClientMetadata
 from authserver.oauth.scope import parse_scope
@@ -29,6 +29,9 @@ def add_to(commands: Subparsers) -> None:
     show.add_argument("client_id")
     show.set_defaults(run=_show)
     _add_secret(actions)
+    revoke = actions.add_parser("revoke-tokens", help="make all tokens inactive that it has been issued up to now")
+    revoke.add_argument("client_id")
+    revoke.set_defaults(run=_revoke_tokens)
     delete = actions.add_parser("delete", help="delete a client; its tokens stop working at once")
     delete.add_argument("client_id")
     delete.set_defaults(run=_delete)
@@ -43,6 +46,7 @@ def _add_create(actions: Subparsers) -> None:
     create.add_argument("--audience", action="append", default=[], metavar="URI", help="a resource to get tokens for")
     create.add_argument("--resource", action="append", default=[], metavar="URI", help="a resource that it is")
     create.add_argument("--permission", action="append", default=[], choices=sorted(PERMISSIONS))
+    create.add_argument("--token-format", default=OPAQUE, choices=ACCESS_TOKEN_FORMATS, help="(default: opaque)")
     create.add_argument("--token-lifetime", type=duration, metavar="DURATION", help="at most 24h")
     create.add_argument("--no-grant", action="store_true", help="it only introspects, and gets no tokens itself")
     create.add_argument("--share-resource", action="store_true", help="allow a --resource that another client has too")
@@ -75,6 +79,7 @@ def _metadata(options: argparse.Namespace) -> ClientMetadata:
         resource_identifiers=options.resource,
         permissions=options.permission,
         access_token_lifetime=options.token_lifetime,
+        access_token_format=options.token_format,
     )
 
 
@@ -117,6 +122,7 @@ def _show(options: argparse.Namespace) -> None:
         "resource_identifiers": client.resource_identifiers,
         "permissions": client.permissions,
         "access_token_lifetime": client.access_token_lifetime,
+        "access_token_format": client.access_token_format,
         "created_at": when(client.created_at),
         "secrets": [
             {"label": s.label, "created_at": when(s.created_at), "expires_at": when(s.expires_at)}
@@ -144,6 +150,14 @@ def _secret_remove(options: argparse.Namespace) -> None:
             server.clients.remove_secret(options.client_id, options.label)
     except NoSuchSecret:
         raise CommandError(f"'{options.client_id}' has no secret labelled '{options.label}'") from None
+
+
+def _revoke_tokens(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            server.clients.revoke_tokens(options.client_id)
+    except NoSuchClient:
+        raise CommandError(f"there is no client '{options.client_id}'") from None
 
 
 def _delete(options: argparse.Namespace) -> None:

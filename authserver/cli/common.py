@@ -36,10 +36,15 @@ def open_database(*, patient: bool = False) -> Iterator[Database]:
 
 
 @contextmanager
-def open_server() -> Iterator[AuthorizationServer]:
-    """An authorization server for managing rows: it issues nothing, and so needs no issuer."""
-    with open_database() as database:
-        yield make_server(Policy(issuer=""), database)
+def open_server(*, patient: bool = False) -> Iterator[AuthorizationServer]:
+    """An authorization server for managing rows: it issues nothing, and so needs no issuer. Raises ConfigError."""
+    policy = Policy(
+        issuer="",
+        key_encryption=read_one("KEY_ENCRYPTION_KEY", os.environ),
+        signing_algorithm=read_one("SIGNING_ALGORITHM", os.environ),
+    )
+    with open_database(patient=patient) as database:
+        yield make_server(policy, database)
 
 
 def duration(text: str) -> int:

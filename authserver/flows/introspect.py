@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.access_token import INACTIVE, introspection_response, may_introspect
+from authserver.oauth.access_token import INACTIVE, AccessToken, introspection_response, may_introspect
 from authserver.oauth.client import Client, SecretCredential
 from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
+from authserver.oauth.jwt_access_token import UnknownKey, looks_like_jwt, read_access_token
+from authserver.oauth.signing_keys import KeyRing
 from authserver.store.access_tokens import StaleClient
+from authserver.store.signing_keys import require_version
 
 
 def introspect(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
@@ -25,12 +28,41 @@ def introspect(server: AuthorizationServer, credential: SecretCredential, form: 
 def _look_up(server: AuthorizationServer, caller: Client, form: Form, now: int) -> dict[str, Any]:
     # token_type_hint is not read: the token says itself what it is, and a wrong hint must not hide it (§2.1).
     value = form.require("token")
-    expires_at = read_opaque_token(value)
-    if expires_at is None or expires_at <= now:
-        if not server.clients.is_current(caller):
-            raise StaleClient
-        return INACTIVE
-    token = server.access_tokens.find(hash_credential(value), expires_at, caller)
+    token = _find_jwt(server, caller, value, now) if looks_like_jwt(value) else _find_opaque(server, caller, value, now)
     if token is None or not may_introspect(caller, token):
         return INACTIVE
     return introspection_response(token, server.policy.issuer)
+
+
+def _find_opaque(server: AuthorizationServer, caller: Client, value: str, now: int) -> AccessToken | None:
+    expires_at = read_opaque_token(value)
+    if expires_at is None or expires_at <= now:
+        require_current(server, caller)
+        return None
+    return server.access_tokens.find(hash_credential(value), expires_at, caller)
+
+
+def _find_jwt(server: AuthorizationServer, caller: Client, value: str, now: int) -> AccessToken | None:
+    def find(ring: KeyRing) -> AccessToken | None:
+        token = read_jwt(server, ring, value, now)
+        if token is None:
+            require_current(server, caller)
+            return None
+        return token if server.revocations.is_live(hash_credential(value), token, caller, ring.version) else None
+
+    return server.key_ring.proved(find)
+
+
+def read_jwt(server: AuthorizationServer, ring: KeyRing, value: str, now: int) -> AccessToken | None:
+    """The facts of a JWT by its signature alone; None for what is not ours or has expired. Raises StaleKeyRing."""
+    try:
+        return read_access_token(value, server.policy.issuer, ring, now)
+    except UnknownKey:
+        require_version(server.signing_keys.version(), ring.version)
+        return None
+
+
+def require_current(server: AuthorizationServer, caller: Client) -> None:
+    """Prove the caller where nothing else is asked of the database. Raises StaleClient."""
+    if not server.clients.is_current(caller):
+        raise StaleClient

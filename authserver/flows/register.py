@@ -9,7 +9,7 @@ from typing import Any
 
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth import credentials
-from authserver.oauth.client import Client
+from authserver.oauth.client import JWT, Client
 from authserver.oauth.credentials import hash_credential, make_credential
 from authserver.oauth.errors import InvalidClientMetadata, InvalidRequest, InvalidToken
 from authserver.oauth.metadata import REGISTER
@@ -54,7 +54,7 @@ def create_client(
     Raises InvalidClientMetadata, ClientExists, ResourceIdentifierTaken (unless `share_resources`), Unavailable.
     """
     check_client_id(client_id)
-    check_metadata(metadata)
+    _require_offered(server, check_metadata(metadata))
     secret = make_credential(credentials.CLIENT_SECRET, server.random) if with_secret else None
     row = NewSecret(FIRST_SECRET, hash_credential(secret)) if secret else None
     server.clients.create(client_id, metadata, row, share_resources=share_resources)
@@ -90,7 +90,7 @@ def register(server: AuthorizationServer, document: Mapping[str, Any]) -> dict[s
     Whether the caller may register is for `require_initial_access_token` to say, first.
     Raises InvalidClientMetadata, Unavailable.
     """
-    metadata = read_metadata(document)
+    metadata = _require_offered(server, read_metadata(document))
     # Chosen here and of one shape, so that no client can name itself like another party (RFC 9700 §4.15).
     client_id = f"client-{server.random(16).hex()}"
     secret = make_credential(credentials.CLIENT_SECRET, server.random)
@@ -132,7 +132,8 @@ def replace_registration(
     if "client_secret" in document:
         _require_own_secret(_load(server, client_id), document["client_secret"])
     try:
-        server.clients.replace(client_id, hash_credential(registration_token), read_metadata(document))
+        metadata = _require_offered(server, read_metadata(document))
+        server.clients.replace(client_id, hash_credential(registration_token), metadata)
     except NoSuchClient:
         raise _not_its_token() from None
     except ResourceIdentifierTaken:
@@ -149,6 +150,12 @@ def delete_registration(server: AuthorizationServer, client_id: str, registratio
         server.clients.delete_registration(client_id, hash_credential(registration_token))
     except NoSuchClient:
         raise _not_its_token() from None
+
+
+def _require_offered(server: AuthorizationServer, metadata: ClientMetadata) -> ClientMetadata:
+    if metadata.access_token_format == JWT and not server.policy.signs:
+        raise InvalidClientMetadata("This server issues no JWT access tokens.")
+    return metadata
 
 
 def _load(server: AuthorizationServer, client_id: str) -> Client:
@@ -173,6 +180,7 @@ def _information(server: AuthorizationServer, client: Client, registration_token
         default_scopes=client.default_scopes,
         audiences=client.audiences,
         resource_identifiers=client.resource_identifiers,
+        access_token_format=client.access_token_format,
     )
     return {
         "client_id": client.client_id,

@@ -11,7 +11,10 @@ from authserver.oauth.errors import InvalidClient
 
 CLIENT_CREDENTIALS = "client_credentials"
 INTROSPECT_ANY = "introspect:any"
-PERMISSIONS = frozenset({INTROSPECT_ANY})
+READ_REVOCATIONS = "revocations:read"
+PERMISSIONS = frozenset({INTROSPECT_ANY, READ_REVOCATIONS})
+OPAQUE, JWT = "opaque", "jwt"
+ACCESS_TOKEN_FORMATS = (OPAQUE, JWT)
 
 # RFC 6749 §2.3.1 lets a client with a secret use either, and so do we, whichever of the two it registered.
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
@@ -46,6 +49,8 @@ class Client:
     resource_identifiers: Sequence[str]
     permissions: Sequence[str]
     access_token_lifetime: int | None
+    access_token_format: str
+    tokens_valid_from: int
     created_at: int
     secrets: Sequence[ClientSecret] = ()
 

@@ -10,12 +10,13 @@ TOKEN = "/oauth/token"  # noqa: S105 - a path
 INTROSPECT = "/oauth/introspect"
 REVOKE = "/oauth/revoke"
 REGISTER = "/clients/register"
+JWKS = "/.well-known/jwks.json"
 
 
-def server_metadata(issuer: str) -> dict[str, Any]:
-    """The metadata document (RFC 8414 §2)."""
+def server_metadata(issuer: str, *, signs: bool) -> dict[str, Any]:
+    """The metadata document (RFC 8414 §2) of a server that `signs` JWTs or does not."""
     methods = list(SECRET_METHODS)
-    return {
+    document: dict[str, Any] = {
         "issuer": issuer,
         "token_endpoint": issuer + TOKEN,
         "token_endpoint_auth_methods_supported": methods,
@@ -29,3 +30,6 @@ def server_metadata(issuer: str) -> dict[str, Any]:
         # It answers 401 to all until an operator has made an initial access token.
         "registration_endpoint": issuer + REGISTER,
     }
+    if signs:
+        document["jwks_uri"] = issuer + JWKS
+    return document

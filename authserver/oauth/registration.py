@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from authserver.oauth.client import CLIENT_CREDENTIALS, SECRET_METHODS
+from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, JWT, OPAQUE, SECRET_METHODS
 from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
 from authserver.oauth.resource import MAX_RESOURCES, is_resource_identifier
 from authserver.oauth.scope import parse_scope
@@ -31,6 +31,7 @@ class ClientMetadata:
     resource_identifiers: Sequence[str] = ()
     permissions: Sequence[str] = ()
     access_token_lifetime: int | None = None
+    access_token_format: str = OPAQUE
 
 
 def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
@@ -58,6 +59,7 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
             default_scopes=default_scopes,
             audiences=_strings(document, "audiences", []),
             resource_identifiers=_strings(document, "resource_identifiers", []),
+            access_token_format=document.get("access_token_format", OPAQUE),
         )
     )
 
@@ -78,6 +80,11 @@ def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
         raise InvalidClientMetadata("default_scope goes beyond scope.")
     if not 1 <= (metadata.access_token_lifetime or 1) <= MAX_LIFETIME:
         raise InvalidClientMetadata("access_token_lifetime must be at most 24h.")
+    if metadata.access_token_format not in ACCESS_TOKEN_FORMATS:
+        raise InvalidClientMetadata("access_token_format must be opaque or jwt.")
+    # RFC 9068 §2.2 requires an audience, and a token for nobody in particular would be one for everybody.
+    if metadata.access_token_format == JWT and metadata.grant_types and not metadata.audiences:
+        raise InvalidClientMetadata("A client with JWT access tokens needs at least one of audiences.")
     for member in ("audiences", "resource_identifiers"):
         values = getattr(metadata, member)
         if len(values) > MAX_RESOURCES or not all(is_resource_identifier(value) for value in values):
@@ -94,6 +101,7 @@ def metadata_document(metadata: ClientMetadata) -> dict[str, Any]:
         "default_scope": " ".join(metadata.default_scopes),
         "audiences": list(metadata.audiences),
         "resource_identifiers": list(metadata.resource_identifiers),
+        "access_token_format": metadata.access_token_format,
     }
     if metadata.client_name is not None:
         document["client_name"] = metadata.client_name

@@ -129,6 +129,11 @@ class Clients:
         if self._database.fetch_one(_SQL["delete"], {"client_id": client_id}) is None:
             raise NoSuchClient(client_id)
 
+    def revoke_tokens(self, client_id: str) -> None:
+        """Make all tokens inactive that were issued to the client before now. Raises NoSuchClient."""
+        if self._database.fetch_one(_SQL["revoke_tokens"], {"client_id": client_id}) is None:
+            raise NoSuchClient(client_id)
+
     def add_secret(self, client_id: str, secret: NewSecret) -> None:
         """Give the client one more secret. Raises NoSuchClient, SecretLabelExists."""
         with self._database.transaction() as connection:

@@ -2,6 +2,7 @@
 -- A client with all its secrets in one row, so that both are of one moment.
 SELECT c.id, c.client_id, c.version, c.client_name, c.grant_types, c.token_endpoint_auth_method,
        c.scopes, c.default_scopes, c.audiences, c.resource_identifiers, c.permissions, c.access_token_lifetime,
+       c.access_token_format, c.tokens_valid_from,
        extract(epoch FROM c.created_at)::bigint,
        coalesce((SELECT json_agg(json_build_object(
                             'label', s.label,
@@ -29,17 +30,27 @@ SELECT client_id, client_name, scopes, audiences, resource_identifiers, permissi
 
 -- name: insert
 INSERT INTO clients (client_id, client_name, grant_types, token_endpoint_auth_method, scopes, default_scopes, audiences,
-                     resource_identifiers, permissions, access_token_lifetime, registration_token_hash)
+                     resource_identifiers, permissions, access_token_lifetime, access_token_format,
+                     registration_token_hash)
 VALUES (%(client_id)s, %(client_name)s, %(grant_types)s, %(token_endpoint_auth_method)s, %(scopes)s, %(default_scopes)s,
-        %(audiences)s, %(resource_identifiers)s, %(permissions)s, %(access_token_lifetime)s, %(registration_token_hash)s)
+        %(audiences)s, %(resource_identifiers)s, %(permissions)s, %(access_token_lifetime)s, %(access_token_format)s,
+        %(registration_token_hash)s)
 
 -- name: replace
 -- What a client may say of itself (RFC 7592 §2.2). Its permissions and lifetime are the operator's.
 UPDATE clients
    SET client_name = %(client_name)s, grant_types = %(grant_types)s,
        token_endpoint_auth_method = %(token_endpoint_auth_method)s, scopes = %(scopes)s,
-       default_scopes = %(default_scopes)s, audiences = %(audiences)s, resource_identifiers = %(resource_identifiers)s
+       default_scopes = %(default_scopes)s, audiences = %(audiences)s, resource_identifiers = %(resource_identifiers)s,
+       access_token_format = %(access_token_format)s
  WHERE client_id = %(client_id)s
+
+-- name: revoke_tokens
+-- A little ahead, for clocks that disagree and for tokens that are being issued while this commits. What is issued
+-- afterwards says at least this time, and so the next call has to move it on.
+UPDATE clients
+   SET tokens_valid_from = greatest(tokens_valid_from + 1, floor(extract(epoch FROM clock_timestamp()))::bigint + 2)
+ WHERE client_id = %(client_id)s RETURNING id
 
 -- name: delete
 DELETE FROM clients WHERE client_id = %(client_id)s RETURNING id

@@ -17,6 +17,9 @@ from authserver.store.advisory_lock import advisory_lock
 from authserver.store.database import Database
 from authserver.store.queries import load
 
+# What `authserver maintain` keeps.
+PARTITIONED_TABLES = ("access_tokens", "revocations")
+
 _SQL = load("partitions.sql")
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
 _ATTEMPTS = 20
