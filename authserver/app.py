@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import falcon
 
 from authserver.config import Config, ConfigError, read_config
-from authserver.flows.introspect import introspect
 from authserver.flows.issue import issue
 from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
@@ -20,6 +19,7 @@ from authserver.store.database import Database
 from authserver.web.errors import add_error_handlers
 from authserver.web.form_endpoint import FormEndpoint
 from authserver.web.health import Health, Ready
+from authserver.web.introspect import IntrospectionEndpoint
 from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
 from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
@@ -40,7 +40,7 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
     path = urlsplit(issuer).path
     endpoints: dict[str, object] = {
         metadata.TOKEN: FormEndpoint(server, issue),
-        metadata.INTROSPECT: FormEndpoint(server, introspect),
+        metadata.INTROSPECT: IntrospectionEndpoint(server),
         metadata.REVOKE: FormEndpoint(server, revoke),
         metadata.REGISTER: RegistrationEndpoint(server),
         f"{metadata.REGISTER}/{{client_id}}": ClientConfigurationEndpoint(server),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from authserver.flows.key_ring import no_key
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import INACTIVE, AccessToken, introspection_response, may_introspect
 from authserver.oauth.client import Client, SecretCredential
 from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import UnknownKey, looks_like_jwt, read_access_token
-from authserver.oauth.signing_keys import KeyRing
+from authserver.oauth.signing_keys import KeyRing, NoSigningKey, sign_claims
 from authserver.store.access_tokens import StaleClient
 from authserver.store.signing_keys import require_version
+
+SIGNED_RESPONSE = "token-introspection+jwt"  # RFC 9701 §5: the type of the JWT and the subtype of the media type
 
 
 def introspect(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
@@ -23,6 +26,25 @@ def introspect(server: AuthorizationServer, credential: SecretCredential, form: 
     """
     now = server.now()
     return server.client_cache.authenticated(credential, now, lambda caller: _look_up(server, caller, form, now))
+
+
+def introspect_signed(server: AuthorizationServer, credential: SecretCredential, form: Form) -> str:
+    """The introspection response as a JWT for the caller who asked (RFC 9701 §5).
+
+    One round trip more, which proves that the key still is one. Raises OAuthError, Unavailable.
+    """
+    now = server.now()
+    return server.client_cache.authenticated(
+        credential, now, lambda caller: _sign(server, caller, _look_up(server, caller, form, now), now)
+    )
+
+
+def _sign(server: AuthorizationServer, caller: Client, response: dict[str, Any], now: int) -> str:
+    claims = {"iss": server.policy.issuer, "aud": caller.client_id, "iat": now, "token_introspection": response}
+    try:
+        return sign_claims(SIGNED_RESPONSE, claims, server.key_ring.current().signing_key(now))
+    except NoSigningKey as error:
+        raise no_key(error) from None
 
 
 def _look_up(server: AuthorizationServer, caller: Client, form: Form, now: int) -> dict[str, Any]:

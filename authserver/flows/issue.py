@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from authserver.flows.key_ring import no_key
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import AccessToken
 from authserver.oauth.client import CLIENT_CREDENTIALS, JWT, Client, SecretCredential
@@ -14,7 +15,6 @@ from authserver.oauth.jwt_access_token import sign_access_token
 from authserver.oauth.resource import grant_audience
 from authserver.oauth.scope import grant_scope
 from authserver.oauth.signing_keys import KeyRing, NoSigningKey
-from authserver.store.database import Unavailable
 
 
 def issue(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _make_jwt(server: AuthorizationServer, client: Client, token: AccessToken, n
         except NoSigningKey as error:
             # Perhaps this process has not seen the first key yet; if it has, only an operator can mend it.
             server.signing_keys.prove(client, ring.version)
-            raise Unavailable(f"{error}: run 'authserver maintain' with AUTHSERVER_KEY_ENCRYPTION_KEY") from None
+            raise no_key(error) from None
         server.signing_keys.prove(client, ring.version)
         return value
 

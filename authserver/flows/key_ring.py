@@ -9,13 +9,18 @@ from typing import Any, TypeVar
 
 from authserver.oauth.jose import CannotDecrypt, import_key
 from authserver.oauth.key_encryption import KeyEncryption
-from authserver.oauth.signing_keys import KeyRing, SigningKey
+from authserver.oauth.signing_keys import KeyRing, NoSigningKey, SigningKey
 from authserver.store.database import Unavailable
 from authserver.store.signing_keys import SigningKeys, StaleKeyRing, StoredKey, require_version
 
 _log = logging.getLogger("authserver.keys")
 _ATTEMPTS = 4
 T = TypeVar("T")
+
+
+def no_key(error: NoSigningKey) -> Unavailable:
+    """What is answered where a key is needed and there is none: an operator has to act."""
+    return Unavailable(f"{error}: run 'authserver maintain' with AUTHSERVER_KEY_ENCRYPTION_KEY")
 
 
 class KeyRingCache:

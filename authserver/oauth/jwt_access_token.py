@@ -6,7 +6,7 @@ from typing import Any
 
 from authserver.oauth import jose
 from authserver.oauth.access_token import AccessToken
-from authserver.oauth.signing_keys import KeyRing, NoSigningKey, SigningKey
+from authserver.oauth.signing_keys import KeyRing, SigningKey, sign_claims
 
 TYPE = "at+jwt"  # RFC 9068 §2.1
 MAX_LENGTH = 8192
@@ -18,8 +18,6 @@ class UnknownKey(Exception):
 
 def sign_access_token(token: AccessToken, issuer: str, key: SigningKey) -> str:
     """The token as a JWT (RFC 9068 §2.2). Raises NoSigningKey if the private key is not at hand."""
-    if key.private is None:
-        raise NoSigningKey("the private key cannot be decrypted")
     claims = {
         "iss": issuer,
         "sub": token.client_id,
@@ -30,7 +28,7 @@ def sign_access_token(token: AccessToken, issuer: str, key: SigningKey) -> str:
         "client_id": token.client_id,
         "scope": token.scope,
     }
-    return jose.sign({"typ": TYPE, "kid": key.kid}, claims, key.private, key.alg)
+    return sign_claims(TYPE, claims, key)
 
 
 def looks_like_jwt(value: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from authserver.oauth.client import CLIENT_CREDENTIALS, SECRET_METHODS
+from authserver.oauth.jose import SIGNING_ALGORITHMS
 
 TOKEN = "/oauth/token"  # noqa: S105 - a path
 INTROSPECT = "/oauth/introspect"
@@ -32,4 +33,5 @@ def server_metadata(issuer: str, *, signs: bool) -> dict[str, Any]:
     }
     if signs:
         document["jwks_uri"] = issuer + JWKS
+        document["introspection_signing_alg_values_supported"] = list(SIGNING_ALGORITHMS)
     return document

@@ -6,11 +6,13 @@ last token that it signed has expired. Nothing has to be switched: the states fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from joserfc.jwk import Key
+
+from authserver.oauth import jose
 
 # Seconds that a verifier may keep the published keys (the JWKS' max-age) ...
 JWKS_MAX_AGE = 300
@@ -84,6 +86,13 @@ class KeyRing:
     def _superseded_at(self, key: SigningKey) -> int | None:
         later = self.keys[self.keys.index(key) + 1 :]
         return next((each.signs_from for each in later if each.ever_signed), None)
+
+
+def sign_claims(typ: str, claims: Mapping[str, Any], key: SigningKey) -> str:
+    """A JWT of a type (RFC 8725 §3.11). Raises NoSigningKey if the private key is not at hand."""
+    if key.private is None:
+        raise NoSigningKey("the private key cannot be decrypted")
+    return jose.sign({"typ": typ, "kid": key.kid}, claims, key.private, key.alg)
 
 
 def next_signing_time(ring: KeyRing, now: int) -> int:

@@ -20,10 +20,11 @@ class JWKSEndpoint:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         ring = self._server.key_ring.current()
         document = {"keys": [key.jwk() for key in ring.published(self._server.now())]}
-        resp.content_type = "application/jwk-set+json"
-        resp.data = json.dumps(document).encode()
+        body = json.dumps(document, sort_keys=True).encode()
         resp.set_header("Cache-Control", f"public, max-age={JWKS_MAX_AGE}")
-        resp.etag = hashlib.sha256(resp.data).hexdigest()[:32]
-        if any(tag in (resp.etag, "*") for tag in req.if_none_match or ()):
+        resp.etag = tag = hashlib.sha256(body).hexdigest()[:32]
+        if not {tag, "*"}.isdisjoint(req.if_none_match or ()):
             resp.status = falcon.HTTP_304
-            resp.data = None
+            return
+        resp.content_type = "application/jwk-set+json"
+        resp.data = body
