@@ -9,6 +9,7 @@ from authserver.cli.common import CommandError, Subparsers, open_server
 from authserver.config import read_one
 from authserver.flows.maintain import HOUR, maintain
 from authserver.flows.rotate import maintain_keys
+from authserver.oauth.jose import CannotDecrypt
 from authserver.store.partitions import PARTITIONED_TABLES, Busy, Partitions
 
 DAY = 24 * HOUR
@@ -36,6 +37,11 @@ def run(_options: argparse.Namespace) -> None:
                 maintain(Partitions(server.database, table), server.now(), width, tell)
         except Busy as error:
             raise CommandError(f"maintain: {error}") from error
-        maintain_keys(server, key_age, tell)
+        try:
+            maintain_keys(server, key_age, tell)
+        except CannotDecrypt:
+            raise CommandError(
+                "AUTHSERVER_KEY_ENCRYPTION_KEY lacks the key that a signing key is encrypted with"
+            ) from None
     if not told:
         print("nothing to do")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,3 +159,41 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for command in ("serve", "migrate", "maintain", "client", "initial-access-token", "config", "dev"):
         assert re.search(rf"^    {command}\b", shown, re.MULTILINE)
+
+
+def test_keys_from_the_first_to_an_emergency(run: Run) -> None:
+    setting = {"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)}
+
+    def states() -> list[str]:
+        return [line.split()[2] for line in run("keys", "list", **setting).stdout.splitlines()[1:]]
+
+    assert "not set" in run("keys", "rotate", status=1).stderr
+    assert re.fullmatch(r"made signing key \S+, which signs from \d+ on\n", run("maintain", **setting).stdout)
+    assert run("maintain", **setting).stdout == "nothing to do\n"
+    assert states() == ["active"]
+    run("keys", "rotate", **setting)
+    assert states() == ["next", "active"]
+    assert "waits for its time" in run("keys", "rotate", status=1, **setting).stderr
+    active = run("keys", "list", **setting).stdout.splitlines()[2].split()[0]
+    assert run("keys", "revoke", active, **setting).stdout.endswith(" signs from now on\n")
+    assert states() == ["next", "active", "revoked"]
+    assert "not revoked already" in run("keys", "revoke", active, status=1, **setting).stderr
+
+
+def test_maintenance_encrypts_signing_keys_under_the_newest_key(run: Run) -> None:
+    old, new = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=old)
+    told = run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=f"{new} {old}").stdout
+    assert re.fullmatch(r"encrypted signing key \S+ under the newest key\n", told)
+    assert run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=new).stdout == "nothing to do\n"
+    refused = run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=secrets.token_urlsafe(32), status=1).stderr
+    assert "AUTHSERVER_KEY_ENCRYPTION_KEY" in refused
+
+
+def test_revoking_all_tokens_of_a_client(run: Run, app: webtest.TestApp) -> None:
+    made = json.loads(run("client", "create", "leaky", "--scope", "read").stdout)
+    token = get_token(app, made)["access_token"]
+    run("client", "revoke-tokens", "leaky")
+    form = {"token": token, **made}
+    assert app.post("/oauth/introspect", form).json == {"active": False}
+    assert "no client 'nobody'" in run("client", "revoke-tokens", "nobody", status=1).stderr
