@@ -11,6 +11,7 @@ import falcon
 
 from authserver.config import Config, ConfigError, read_config
 from authserver.flows.issue import issue
+from authserver.flows.read_feed import read_feed
 from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
@@ -24,6 +25,7 @@ from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
 from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
 from authserver.web.request_id import CommonHeaders
+from authserver.web.revocation_feed import RevocationFeedEndpoint
 
 WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
@@ -42,6 +44,7 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
         metadata.TOKEN: FormEndpoint(server, issue),
         metadata.INTROSPECT: IntrospectionEndpoint(server),
         metadata.REVOKE: FormEndpoint(server, revoke),
+        metadata.REVOCATIONS: RevocationFeedEndpoint(server, read_feed),
         metadata.REGISTER: RegistrationEndpoint(server),
         f"{metadata.REGISTER}/{{client_id}}": ClientConfigurationEndpoint(server),
     }

@@ -37,6 +37,7 @@ def run(_options: argparse.Namespace) -> None:
                 maintain(Partitions(server.database, table), server.now(), width, tell)
         except Busy as error:
             raise CommandError(f"maintain: {error}") from error
+        server.revocations.note_mark(server.now())
         try:
             maintain_keys(server, key_age, tell)
         except CannotDecrypt:

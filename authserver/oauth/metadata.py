@@ -10,6 +10,7 @@ from authserver.oauth.jose import SIGNING_ALGORITHMS
 TOKEN = "/oauth/token"  # noqa: S105 - a path
 INTROSPECT = "/oauth/introspect"
 REVOKE = "/oauth/revoke"
+REVOCATIONS = "/oauth/revocations"
 REGISTER = "/clients/register"
 JWKS = "/.well-known/jwks.json"
 

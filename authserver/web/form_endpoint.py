@@ -19,7 +19,9 @@ Flow = Callable[[AuthorizationServer, SecretCredential, Form], Answer]
 
 
 class FormEndpoint:
-    """A POST-only endpoint that takes a form and client authentication and hands both to a use case."""
+    """An endpoint, by POST only, that takes a form and client authentication and hands both to a use case."""
+
+    allowed_methods: tuple[str, ...] = ("POST",)
 
     def __init__(self, server: AuthorizationServer, flow: Flow[dict[str, Any]]) -> None:
         self._server = server
@@ -34,7 +36,7 @@ class FormEndpoint:
         return flow(self._server, read_client_credential(req.auth, form), form)
 
     def on_request(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        raise falcon.HTTPMethodNotAllowed(["POST"])
+        raise falcon.HTTPMethodNotAllowed(self.allowed_methods)
 
     # Falcon would answer 200 and name OPTIONS in every Allow; these endpoints are not for browsers.
     on_options = on_request
