@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from authserver.config import ConfigError, read_one
+from authserver.fetch.documents import Fetcher
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.store.database import Database
 
@@ -39,7 +40,9 @@ def open_database(*, patient: bool = False) -> Iterator[Database]:
 def open_server() -> Iterator[AuthorizationServer]:
     """An authorization server for managing rows: it issues nothing, and so needs no issuer."""
     with open_database() as database:
-        yield make_server(Policy(issuer=""), database)
+        yield make_server(
+            Policy(issuer=""), database, fetcher=Fetcher(allow_http=read_one("JWKS_ALLOW_HTTP", os.environ) == "yes")
+        )
 
 
 def duration(text: str) -> int:

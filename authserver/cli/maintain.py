@@ -9,7 +9,7 @@ import time
 from authserver.cli.common import CommandError, Subparsers, open_database
 from authserver.config import read_one
 from authserver.flows.maintain import HOUR, maintain
-from authserver.store.partitions import Busy, Partitions
+from authserver.store.partitions import Busy, partitioned_tables
 
 
 def add_to(commands: Subparsers) -> None:
@@ -23,6 +23,6 @@ def run(_options: argparse.Namespace) -> None:
     width = read_one("PARTITION_HOURS", os.environ) * HOUR
     with open_database(patient=True) as database:
         try:
-            maintain(Partitions(database, "access_tokens"), int(time.time()), width, print)
+            maintain(partitioned_tables(database), int(time.time()), width, print)
         except Busy as error:
             raise CommandError(f"maintain: {error}") from error

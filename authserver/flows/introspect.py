@@ -6,13 +6,14 @@ from typing import Any
 
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import INACTIVE, introspection_response, may_introspect
-from authserver.oauth.client import Client, SecretCredential
+from authserver.oauth.client import Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
 from authserver.store.access_tokens import StaleClient
 
 
-def introspect(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
+def introspect(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
     """Authenticate the caller and give the introspection response (RFC 7662 §2.2).
 
     A token that is unknown, malformed, expired, revoked or none of the caller's business is just inactive.

@@ -6,7 +6,8 @@ from typing import Any
 
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import AccessToken
-from authserver.oauth.client import CLIENT_CREDENTIALS, Client, SecretCredential
+from authserver.oauth.client import CLIENT_CREDENTIALS, Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.credentials import hash_credential, make_opaque_token
 from authserver.oauth.errors import UnauthorizedClient, UnsupportedGrantType
 from authserver.oauth.forms import Form
@@ -14,7 +15,7 @@ from authserver.oauth.resource import grant_audience
 from authserver.oauth.scope import grant_scope
 
 
-def issue(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
+def issue(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
     """Authenticate the client, grant, store and give the token response (RFC 6749 §5.1).
 
     Raises OAuthError, Unavailable. Nothing is granted unless it is stored.

@@ -1,4 +1,4 @@
-"""Keep the token table flat: make partitions ahead of need, drop those in which everything has expired."""
+"""Keep the partitioned tables flat: make partitions ahead of need, drop those in which everything has expired."""
 
 from __future__ import annotations
 
@@ -35,17 +35,22 @@ def missing_ranges(existing: Sequence[Partition], now: int, width: int, ahead: i
     return missing
 
 
-def maintain(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> None:
+def maintain(tables: Sequence[Partitions], now: int, width: int, tell: Callable[[str], None]) -> None:
     """Move the partitions ahead and drop the expired ones, telling each step. `width` is in seconds.
 
     Safe to repeat and to run from several places at once. Raises Busy, Unavailable.
     """
-    with partitions.lock(lambda: tell("waiting for another run to finish")):
-        done = _create(partitions, now, width, tell) + _drop(partitions, now, tell)
-        if deleted := partitions.delete_expired_default(now - SKEW):
-            tell(f"deleted {deleted} expired rows from the default partition")
-    if not done and not deleted:
+    with tables[0].lock(lambda: tell("waiting for another run to finish")):
+        done = [_maintain(partitions, now, width, tell) for partitions in tables]
+    if not any(done):
         tell("nothing to do")
+
+
+def _maintain(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> int:
+    done = _create(partitions, now, width, tell) + _drop(partitions, now, tell)
+    if deleted := partitions.delete_expired_default(now - SKEW):
+        tell(f"deleted {deleted} expired rows from the default partition")
+    return done + deleted
 
 
 def _create(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> int:
@@ -55,7 +60,7 @@ def _create(partitions: Partitions, now: int, width: int, tell: Callable[[str], 
             tell(f"created {partitions.create(lower, upper).name}")
             done += 1
         except DefaultHasRows:
-            tell(f"left out {lower}..{upper}: tokens of that time are in the default partition until they expire")
+            tell(f"left out {lower}..{upper}: rows of that time are in the default partition until they expire")
     return done
 
 

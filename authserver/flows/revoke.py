@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import Client, SecretCredential
+from authserver.oauth.client import Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
 from authserver.store.access_tokens import StaleClient
 
 
-def revoke(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
+def revoke(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
     """Authenticate the client and revoke the token if it is the client's own; committed when this returns.
 
     Gives the response, which is empty: whether there was such a token is not told (RFC 7009 §2.2).

@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from authserver.fetch.documents import Fetcher
 from authserver.flows.authenticate import ClientCache
+from authserver.flows.proofs import Prover
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.oauth.credentials import Random
 from authserver.store.access_tokens import AccessTokens
+from authserver.store.assertion_jtis import AssertionJtis
 from authserver.store.clients import Clients
 from authserver.store.database import Database
 from authserver.store.initial_access_tokens import InitialAccessTokens
@@ -35,6 +39,7 @@ class AuthorizationServer:
     database: Database
     clients: Clients
     client_cache: ClientCache
+    fetcher: Fetcher
     access_tokens: AccessTokens
     initial_access_tokens: InitialAccessTokens
     schema_migrations: SchemaMigrations
@@ -47,15 +52,24 @@ class AuthorizationServer:
 
 
 def make_server(
-    policy: Policy, database: Database, *, clock: Clock = time.time, random: Random = secrets.token_bytes
+    policy: Policy,
+    database: Database,
+    *,
+    clock: Clock = time.time,
+    random: Random = secrets.token_bytes,
+    fetcher: Fetcher | None = None,
+    remote_keys: RemoteKeys | None = None,
 ) -> AuthorizationServer:
     """Put a server together. Connects to nothing yet."""
     clients = Clients(database)
+    fetcher = fetcher or Fetcher()
+    prover = Prover(policy.issuer, clients, AssertionJtis(database), fetcher, remote_keys or RemoteKeys(), random)
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
-        client_cache=ClientCache(clients),
+        client_cache=ClientCache(prover),
+        fetcher=fetcher,
         access_tokens=AccessTokens(database),
         initial_access_tokens=InitialAccessTokens(database),
         schema_migrations=SchemaMigrations(database),

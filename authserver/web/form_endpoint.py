@@ -9,12 +9,11 @@ from typing import Any
 import falcon
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import SecretCredential
-from authserver.oauth.client_authentication import read_client_credential
+from authserver.oauth.client_authentication import ClientCredential, read_client_credential
 from authserver.oauth.forms import Form
 from authserver.web.body import read_form
 
-Flow = Callable[[AuthorizationServer, SecretCredential, Form], dict[str, Any]]
+Flow = Callable[[AuthorizationServer, ClientCredential, Form], dict[str, Any]]
 
 
 class FormEndpoint:
