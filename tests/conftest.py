@@ -87,7 +87,7 @@ def migrated_database(make_database: Callable[[], str]) -> str:
 def database_url(migrated_database: str) -> str:
     """The connection string of a database with the schema and no rows."""
     with psycopg.connect(migrated_database, autocommit=True) as connection:
-        for table in ("clients", "initial_access_tokens", *PARTITIONED_TABLES):
+        for table in ("clients", "trusted_issuers", "initial_access_tokens", *PARTITIONED_TABLES):
             connection.execute(f'DELETE FROM "{table}"')
     return migrated_database
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from authserver.config import ConfigError, read_one
 from authserver.fetch.documents import Fetcher
@@ -38,11 +40,23 @@ def open_database(*, patient: bool = False) -> Iterator[Database]:
 
 @contextmanager
 def open_server() -> Iterator[AuthorizationServer]:
-    """An authorization server for managing rows: it issues nothing, and so needs no issuer."""
+    """An authorization server for managing rows: it issues nothing, and so needs no issuer. Raises ConfigError."""
+    networks, http, tls = (
+        read_one(f"JWKS_{name}", os.environ) for name in ("ALLOWED_NETWORKS", "ALLOW_HTTP", "CA_BUNDLE")
+    )
     with open_database() as database:
-        yield make_server(
-            Policy(issuer=""), database, fetcher=Fetcher(allow_http=read_one("JWKS_ALLOW_HTTP", os.environ) == "yes")
-        )
+        yield make_server(Policy(issuer=""), database, fetcher=Fetcher(networks, http == "yes", tls))
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises CommandError."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CommandError(f"{path} cannot be read as JSON: {type(error).__name__}") from None
+    if not isinstance(document, dict):
+        raise CommandError(f"{path} holds no JSON object")
+    return document
 
 
 def duration(text: str) -> int:

@@ -18,6 +18,7 @@ from authserver.store.clients import Clients
 from authserver.store.database import Database
 from authserver.store.initial_access_tokens import InitialAccessTokens
 from authserver.store.schema_migrations import SchemaMigrations
+from authserver.store.trusted_issuers import TrustedIssuers
 
 Clock = Callable[[], float]
 
@@ -40,6 +41,7 @@ class AuthorizationServer:
     clients: Clients
     client_cache: ClientCache
     fetcher: Fetcher
+    trusted_issuers: TrustedIssuers
     access_tokens: AccessTokens
     initial_access_tokens: InitialAccessTokens
     schema_migrations: SchemaMigrations
@@ -63,13 +65,23 @@ def make_server(
     """Put a server together. Connects to nothing yet."""
     clients = Clients(database)
     fetcher = fetcher or Fetcher()
-    prover = Prover(policy.issuer, clients, AssertionJtis(database), fetcher, remote_keys or RemoteKeys(), random)
+    trusted_issuers = TrustedIssuers(database)
+    prover = Prover(
+        policy.issuer,
+        clients,
+        AssertionJtis(database),
+        trusted_issuers,
+        fetcher,
+        remote_keys or RemoteKeys(),
+        random,
+    )
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
         client_cache=ClientCache(prover),
         fetcher=fetcher,
+        trusted_issuers=trusted_issuers,
         access_tokens=AccessTokens(database),
         initial_access_tokens=InitialAccessTokens(database),
         schema_migrations=SchemaMigrations(database),
