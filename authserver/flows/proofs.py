@@ -55,7 +55,9 @@ class Prover:
     assertion_jtis: AssertionJtis
     trusted_issuers: TrustedIssuers
     fetcher: Fetcher
-    remote_keys: RemoteKeys
+    # Apart: clients that register themselves must not be able to keep the operator's issuers from being asked.
+    client_keys: RemoteKeys
+    issuer_keys: RemoteKeys
     random: Random
 
     def proof(self, credential: ClientCredential, now: int) -> Proof[Any]:
@@ -65,7 +67,7 @@ class Prover:
         assertion = read_assertion(credential)
         if assertion.is_self_issued:
             return PrivateKeyProof(self, assertion, now, self.random(_NONCE_BYTES))
-        return WorkloadProof(self.clients, self.trusted_issuers, self.fetcher, self.remote_keys, assertion, now)
+        return WorkloadProof(self.clients, self.trusted_issuers, self.fetcher, self.issuer_keys, assertion, now)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class PrivateKeyProof:
         try:
             if uri is not None:
                 # By client too: two that name one URL must not use up each other's patience.
-                return self.prover.remote_keys.find(
+                return self.prover.client_keys.find(
                     (client.id, uri),
                     lambda deadline: read_key_set(self.prover.fetcher.get_json(uri, deadline)),
                     jws.kid,

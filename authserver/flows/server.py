@@ -75,7 +75,7 @@ def make_server(
     clock: Clock = time.time,
     random: Random = secrets.token_bytes,
     fetcher: Fetcher | None = None,
-    remote_keys: RemoteKeys | None = None,
+    make_remote_keys: Callable[[], RemoteKeys] = RemoteKeys,
 ) -> AuthorizationServer:
     """Put a server together. Connects to nothing yet."""
     clients, signing_keys = Clients(database), SigningKeys(database)
@@ -87,7 +87,8 @@ def make_server(
         AssertionJtis(database),
         trusted_issuers,
         fetcher,
-        remote_keys or RemoteKeys(),
+        make_remote_keys(),
+        make_remote_keys(),
         random,
     )
     return AuthorizationServer(
