@@ -54,6 +54,7 @@ read_options() {
     esac
     shift
   done
+  check_settings "$limit" "$image" "$postgres_image"
 }
 
 # As k8s/base has it. What follows the image is the command; values come from the environment, not the command line.
@@ -129,7 +130,7 @@ stop_servers() {
   local container status
   say "Stopping the servers with SIGTERM"
   for container in resource-server-1 resource-server-2 authserver-1 authserver-2; do
-    docker stop --time 30 "$run-$container" >/dev/null
+    docker stop -t 30 "$run-$container" >/dev/null
     status=$(docker inspect --format '{{.State.ExitCode}}' "$run-$container")
     [[ $status == 0 ]] || die "$container ended with status $status"
   done

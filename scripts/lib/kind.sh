@@ -93,19 +93,18 @@ read_options() {
     esac
     shift
   done
-  [[ $limit =~ ^[1-9][0-9]*$ ]] || wrong_usage "WAIT_TIMEOUT is a number of seconds"
-  # Each ends up in a generated kustomization.
+  check_settings "$limit" "$image" "$postgres_image"
   local value
   for value in "$cluster" "$namespace"; do
     [[ $value =~ ^[a-z0-9]([-a-z0-9]*[a-z0-9])?$ ]] || wrong_usage "'$value' is not a name for a cluster or namespace"
   done
-  for value in "$image" "$postgres_image"; do
-    [[ $value =~ ^[A-Za-z0-9][A-Za-z0-9._/:-]*$ ]] || wrong_usage "'$value' is not NAME[:TAG] of an image"
-  done
 }
 
 start_cluster() {
-  if kind get clusters 2>/dev/null | grep -Fqx -- "$cluster"; then
+  local clusters
+  # Not in one pipe: a cluster that is overlooked would be taken for ours, and removed in the end.
+  clusters=$(kind get clusters)
+  if grep -Fqx -- "$cluster" <<<"$clusters"; then
     say "Using the kind cluster $cluster"
     kind export kubeconfig --name "$cluster" --kubeconfig "$KUBECONFIG"
   else
@@ -130,16 +129,29 @@ load_images() {
 
 # A namespace left by an earlier run makes room; one that is not ours is not touched.
 claim_namespace() {
-  if [[ -n $(kubectl get namespace "$namespace" --ignore-not-found --output name) ]]; then
-    [[ -n $(kubectl get namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --output name) ]] \
+  local found
+  found=$(kubectl get namespace "$namespace" --ignore-not-found --output name)
+  if [[ -n $found ]]; then
+    namespace_is_ours \
       || die "the namespace $namespace is not one that this script made: choose another with --namespace"
     say "Removing the namespace $namespace of an earlier run"
-    kubectl delete namespace "$namespace" --timeout "${limit}s"
+    delete_namespace
   fi
+  say "Creating the namespace $namespace"
+  write_kustomization e2e-kind
   made_namespace=1
   # Of all that the overlay holds, only the Namespace has this label: the secrets come before the rest.
-  write_kustomization e2e-kind
-  kubectl apply --kustomize "$work/e2e-kind" --selector "$OURS"
+  # Not `apply`: should somebody have made it meanwhile, it stays theirs.
+  kubectl create --save-config --kustomize "$work/e2e-kind" --selector "$OURS"
+}
+
+namespace_is_ours() {
+  [[ -n $(kubectl get namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --output name) ]]
+}
+
+# By name and label: never one that this script did not make.
+delete_namespace() {
+  kubectl delete namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --timeout "${limit}s"
 }
 
 # write_kustomization OVERLAY: into $work/OVERLAY, with the namespace and the images of this run.
@@ -150,7 +162,7 @@ apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: $namespace
 resources:
-  - $("$python" -c 'import os, sys; print(os.path.relpath(*map(os.path.realpath, sys.argv[1:])))' "$root/k8s/overlays/$1" "$work/$1")
+  - '$("$python" -c 'import os, sys; print(os.path.relpath(*map(os.path.realpath, sys.argv[1:])))' "$root/k8s/overlays/$1" "$work/$1")'
 images:
 $(image_entry authserver "$image")
 $(image_entry postgres "$postgres_image")
@@ -246,7 +258,7 @@ clean_up() {
   elif [[ -n $has_cluster ]]; then
     if [[ -n $made_namespace ]] && ! is_on "$keep_namespace"; then
       echo "Deleting the namespace $namespace"
-      kubectl delete namespace "$namespace" --ignore-not-found --timeout "${limit}s"
+      delete_namespace || echo "It could not be deleted; the next run on this cluster tries again" >&2
     fi
     echo "The cluster is still there. To look inside: kind export kubeconfig --name $cluster --kubeconfig FILE"
     echo "To remove it: kind delete cluster --name $cluster"
@@ -258,6 +270,10 @@ clean_up() {
 
 diagnose() {
   local pod quick=(--request-timeout 20s)
+  echo "---- nodes"
+  kubectl get nodes --output wide "${quick[@]}"
+  # What is in a namespace of somebody else's is not ours to show.
+  namespace_is_ours || return
   echo "---- pods"
   in_namespace get pods,jobs --output wide "${quick[@]}"
   echo "---- events"
