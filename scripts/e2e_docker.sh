@@ -105,7 +105,7 @@ start_database() {
 }
 
 start_servers() {
-  local replica token
+  local replica client
   say "Migrating the schema"
   authserver migrate
   authserver maintain >/dev/null
@@ -116,7 +116,8 @@ start_servers() {
   done
   authserver_urls=$(urls "$run-authserver-1" "$run-authserver-2")
   say "Registering service-b and starting two resource servers"
-  OAUTH2_CLIENT_SECRET=$(authserver client create service-b --no-grant --resource "$RESOURCE" | client_secret)
+  client=$(authserver client create service-b --no-grant --resource "$RESOURCE")
+  OAUTH2_CLIENT_SECRET=$(printf '%s' "$client" | client_secret)
   export OAUTH2_CLIENT_SECRET
   for replica in 1 2; do
     start "resource-server-$replica" --env OAUTH2_CLIENT_SECRET --env OAUTH2_CLIENT_ID=service-b \

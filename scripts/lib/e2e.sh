@@ -67,6 +67,7 @@ have_image() {
 build_image() {
   local image=$1 version arguments
   if is_on "$2"; then
+    say "Using the image $image"
     have_image "$image" || die "there is no local image $image: leave out --skip-build"
     return
   fi

@@ -102,6 +102,7 @@ read_options() {
 
 start_cluster() {
   local clusters
+  say "Looking for the kind cluster $cluster"
   # Not in one pipe: a cluster that is overlooked would be taken for ours, and removed in the end.
   clusters=$(kind get clusters)
   if grep -Fqx -- "$cluster" <<<"$clusters"; then
@@ -130,14 +131,14 @@ load_images() {
 # A namespace left by an earlier run makes room; one that is not ours is not touched.
 claim_namespace() {
   local found
+  say "Claiming the namespace $namespace"
   found=$(kubectl get namespace "$namespace" --ignore-not-found --output name)
   if [[ -n $found ]]; then
     namespace_is_ours \
       || die "the namespace $namespace is not one that this script made: choose another with --namespace"
-    say "Removing the namespace $namespace of an earlier run"
+    echo "Removing the namespace $namespace of an earlier run"
     delete_namespace
   fi
-  say "Creating the namespace $namespace"
   write_kustomization e2e-kind
   made_namespace=1
   # Of all that the overlay holds, only the Namespace has this label: the secrets come before the rest.
@@ -207,9 +208,10 @@ authserver() {
 }
 
 deploy_resource_server() {
+  local client
   say "Registering service-b and deploying the resource server"
-  authserver client create service-b --no-grant --resource "$RESOURCE" | client_secret \
-    | create_secret resource-server client-secret
+  client=$(authserver client create service-b --no-grant --resource "$RESOURCE")
+  printf '%s' "$client" | client_secret | create_secret resource-server client-secret
   write_kustomization e2e-kind-extended
   kubectl apply --kustomize "$work/e2e-kind-extended"
   say "Waiting for the resource server"
@@ -231,18 +233,29 @@ test_it() {
 
 # forward_to_pods SELECTOR: a port of this machine for every pod, whose URLs are then in $forwarded.
 forward_to_pods() {
-  local pods pod log
+  local pods pod
   say "Forwarding a port to every pod with $1"
   pods=$(in_namespace get pods --selector "$1" --field-selector status.phase=Running --output name)
   [[ $(grep -c . <<<"$pods") -ge 2 ]] || die "expected at least two running pods with $1"
   forwarded=
   for pod in $pods; do
-    log=$work/forward-${#forwards[@]}.log
-    in_namespace port-forward "$pod" --address 127.0.0.1 :8000 >"$log" 2>&1 &
-    forwards+=($!)
-    wait_until 30 "the port-forward to $pod" grep -q '^Forwarding from 127.0.0.1:' "$log"
-    forwarded+=${forwarded:+,}http://$(sed -n 's/^Forwarding from \(127\.0\.0\.1:[0-9]*\) .*/\1/p' "$log" | head -n 1)
+    forward_to "$pod" "$work/forward-${#forwards[@]}.log"
+    forwarded+=${forwarded:+,}http://$address
   done
+}
+
+# forward_to POD LOG: what it listens on is then in $address.
+forward_to() {
+  in_namespace port-forward "$1" --address 127.0.0.1 :8000 >"$2" 2>&1 &
+  forwards+=($!)
+  wait_until 30 "the port-forward to $1" is_settled $! "$2"
+  address=$(sed -n 's/^Forwarding from \(127\.0\.0\.1:[0-9]*\) .*/\1/p' "$2")
+  [[ -n $address ]] || die "the port-forward to $1 ended: $(cat "$2")"
+}
+
+# is_settled PID LOG: it forwards, or it has ended.
+is_settled() {
+  grep -q '^Forwarding from 127.0.0.1:' "$2" || ! kill -0 "$1" 2>/dev/null
 }
 
 clean_up() {
