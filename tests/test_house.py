@@ -147,7 +147,9 @@ def test_every_dependency_is_explained(repository: Path) -> None:
     assert explained == names
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md"))])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md", "kubernetes.md"))]
+)
 def test_links_in_documents_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):

@@ -236,6 +236,17 @@ def test_the_connections_of_all_pods_fit_into_postgresqls_default_limit(document
     assert deployment["spec"]["minReadySeconds"] > pause, "more than one pod would be leaving at a time"
 
 
+def test_the_documentation_does_the_same_sum(render: Any) -> None:
+    production = render("production")
+    most = named(production, "HorizontalPodAutoscaler", "authserver")["spec"]["maxReplicas"]
+    settings = config(production, "authserver")
+    workers, threads = int(settings["AUTHSERVER_WORKERS"]), int(settings["AUTHSERVER_THREADS"])
+    text = " ".join((K8S.parent / "docs/kubernetes.md").read_text().split())
+    assert f"({most} + 2) × {workers} × {threads} = {(most + 2) * workers * threads}" in text
+    for variable in ("AUTHSERVER_WORKERS", "AUTHSERVER_THREADS", "PGSSLMODE=verify-full", "authserver-access"):
+        assert variable in text
+
+
 def test_the_migration_runs_before_maintenance_in_one_job(documents: Documents) -> None:
     pod = pod_template(named(documents, "Job", "authserver-migrate"))["spec"]
     assert [c["args"] for c in pod["initContainers"]] == [["authserver", "migrate"]]
