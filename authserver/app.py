@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import falcon
 
 from authserver.config import Config, ConfigError, read_config
-from authserver.flows.introspect import introspect
+from authserver.fetch.documents import Fetcher
 from authserver.flows.issue import issue
+from authserver.flows.read_feed import read_feed
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
@@ -20,9 +22,12 @@ from authserver.store.database import Database
 from authserver.web.errors import add_error_handlers
 from authserver.web.form_endpoint import FormEndpoint
 from authserver.web.health import Health, Ready
+from authserver.web.introspect import IntrospectionEndpoint
+from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
 from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
 from authserver.web.request_id import CommonHeaders
+from authserver.web.revocation_feed import RevocationFeedEndpoint
 
 WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
@@ -37,19 +42,22 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
     app.router_options.default_to_on_request = True
     issuer = server.policy.issuer
     path = urlsplit(issuer).path
-    endpoints = {
+    endpoints: dict[str, object] = {
         metadata.TOKEN: FormEndpoint(server, issue),
-        metadata.INTROSPECT: FormEndpoint(server, introspect),
+        metadata.INTROSPECT: IntrospectionEndpoint(server),
         metadata.REVOKE: FormEndpoint(server, revoke),
+        metadata.REVOCATIONS: RevocationFeedEndpoint(server, read_feed),
         metadata.REGISTER: RegistrationEndpoint(server),
         f"{metadata.REGISTER}/{{client_id}}": ClientConfigurationEndpoint(server),
     }
+    if server.policy.signs:
+        endpoints[metadata.JWKS] = JWKSEndpoint(server)
     # An issuer with a path advertises URLs below it; a proxy in front may or may not strip it.
     for prefix in dict.fromkeys(("", path)):
         for route, endpoint in endpoints.items():
             app.add_route(prefix + route, endpoint)
         for well_known in WELL_KNOWN:
-            app.add_route(well_known + prefix, MetadataEndpoint(issuer))
+            app.add_route(well_known + prefix, MetadataEndpoint(server.policy))
     app.add_route("/health", Health())
     app.add_route("/ready", Ready(server))
     return app
@@ -62,12 +70,17 @@ def make_configured_server(config: Config) -> AuthorizationServer:
         issuer=config.issuer,
         access_token_lifetime=config.access_token_lifetime,
         initial_access_token_hash=hash_credential(initial) if initial else None,
+        key_encryption=config.key_encryption_key,
+        signing_algorithm=config.signing_algorithm,
     )
     try:
         database = Database(config.database_url)
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
-    return make_server(policy, database)
+    fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
+    # Of the threads that serve requests, a quarter may wait for keys: not all, whatever the other servers do.
+    remote_keys = RemoteKeys(max_waiting=max(1, config.threads // 4))
+    return make_server(policy, database, fetcher=fetcher, remote_keys=remote_keys)
 
 
 def get_app() -> WSGIApp:

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 
-from authserver.cli.common import CommandError, Subparsers, open_database
+from authserver.cli.common import CommandError, Subparsers, open_server
 from authserver.config import read_one
 from authserver.flows.maintain import HOUR, maintain
-from authserver.store.partitions import Busy, Partitions
+from authserver.flows.rotate import maintain_keys
+from authserver.oauth.jose import CannotDecrypt
+from authserver.store.partitions import Busy, partitioned_tables
+
+DAY = 24 * HOUR
 
 
 def add_to(commands: Subparsers) -> None:
     parser = commands.add_parser(
-        "maintain", help="make token partitions ahead of need and drop expired ones; run it every hour"
+        "maintain", help="make partitions ahead of need, drop expired ones, rotate signing keys; run it every hour"
     )
     parser.set_defaults(run=run)
 
 
 def run(_options: argparse.Namespace) -> None:
     width = read_one("PARTITION_HOURS", os.environ) * HOUR
-    with open_database(patient=True) as database:
+    key_age = read_one("KEY_ROTATION_DAYS", os.environ) * DAY
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        print(line)
+
+    with open_server(patient=True) as server:
         try:
-            maintain(Partitions(database, "access_tokens"), int(time.time()), width, print)
+            maintain(partitioned_tables(server.database), server.now(), width, tell)
         except Busy as error:
             raise CommandError(f"maintain: {error}") from error
+        server.revocations.note_mark(server.now())
+        try:
+            maintain_keys(server, key_age, tell)
+        except CannotDecrypt:
+            raise CommandError(
+                "AUTHSERVER_KEY_ENCRYPTION_KEY lacks the key that a signing key is encrypted with"
+            ) from None
+    if not told:
+        print("nothing to do")

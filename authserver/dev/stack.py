@@ -83,6 +83,7 @@ class Stack:
             "AUTHSERVER_ISSUER": self.issuer,
             "AUTHSERVER_BIND": self.issuer.removeprefix("http://"),
             "AUTHSERVER_INITIAL_ACCESS_TOKEN": self.initial_access_token,
+            "AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32),
             **(environment or {}),
         }
 

@@ -1,4 +1,4 @@
-"""Keep the token table flat: make partitions ahead of need, drop those in which everything has expired."""
+"""Keep the partitioned tables flat: make partitions ahead of need, drop those in which everything has expired."""
 
 from __future__ import annotations
 
@@ -35,33 +35,28 @@ def missing_ranges(existing: Sequence[Partition], now: int, width: int, ahead: i
     return missing
 
 
-def maintain(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> None:
+def maintain(tables: Sequence[Partitions], now: int, width: int, tell: Callable[[str], None]) -> None:
     """Move the partitions ahead and drop the expired ones, telling each step. `width` is in seconds.
 
     Safe to repeat and to run from several places at once. Raises Busy, Unavailable.
     """
-    with partitions.lock(lambda: tell("waiting for another run to finish")):
-        done = _create(partitions, now, width, tell) + _drop(partitions, now, tell)
-        if deleted := partitions.delete_expired_default(now - SKEW):
-            tell(f"deleted {deleted} expired rows from the default partition")
-    if not done and not deleted:
-        tell("nothing to do")
+    with tables[0].lock(lambda: tell("waiting for another run to finish")):
+        for partitions in tables:
+            _create(partitions, now, width, tell)
+            _drop(partitions, now, tell)
+            if deleted := partitions.delete_expired_default(now - SKEW):
+                tell(f"deleted {deleted} expired rows from the default partition")
 
 
-def _create(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> int:
-    done = 0
+def _create(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> None:
     for lower, upper in missing_ranges(partitions.list(), now, width):
         try:
             tell(f"created {partitions.create(lower, upper).name}")
-            done += 1
         except DefaultHasRows:
-            tell(f"left out {lower}..{upper}: tokens of that time are in the default partition until they expire")
-    return done
+            tell(f"left out {lower}..{upper}: rows of that time are in the default partition until they expire")
 
 
-def _drop(partitions: Partitions, now: int, tell: Callable[[str], None]) -> int:
-    expired = [partition for partition in partitions.list() if partition.upper + SKEW <= now]
-    for partition in expired:
+def _drop(partitions: Partitions, now: int, tell: Callable[[str], None]) -> None:
+    for partition in [partition for partition in partitions.list() if partition.upper + SKEW <= now]:
         partitions.drop(partition)
         tell(f"dropped {partition.name}")
-    return len(expired)

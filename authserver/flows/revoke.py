@@ -1,21 +1,24 @@
-"""Revoke a token (RFC 7009)."""
+"""Revoke an access token (RFC 7009)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from authserver.flows.introspect import read_jwt, require_current
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import Client, SecretCredential
+from authserver.oauth.client import Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
-from authserver.store.access_tokens import StaleClient
+from authserver.oauth.jwt_access_token import looks_like_jwt
+from authserver.oauth.signing_keys import KeyRing
 
 
-def revoke(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
-    """Authenticate the client and revoke the token if it is the client's own; committed when this returns.
+def revoke(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
+    """Authenticate the client and revoke the token if it is the client's own (RFC 7009 §2.1).
 
-    Gives the response, which is empty: whether there was such a token is not told (RFC 7009 §2.2).
-    Raises OAuthError, Unavailable.
+    When this returns, the revocation is committed. A token that is unknown, expired or another client's gives the
+    same empty answer (§2.2, and so that nothing is learnt). Raises OAuthError, Unavailable.
     """
     now = server.now()
     return server.client_cache.authenticated(credential, now, lambda client: _revoke(server, client, form, now))
@@ -23,9 +26,20 @@ def revoke(server: AuthorizationServer, credential: SecretCredential, form: Form
 
 def _revoke(server: AuthorizationServer, client: Client, form: Form, now: int) -> dict[str, Any]:
     value = form.require("token")
+    if looks_like_jwt(value):
+        server.key_ring.proved(lambda ring: _revoke_jwt(server, client, ring, value, now))
+        return {}
     expires_at = read_opaque_token(value)
     if expires_at is not None and expires_at > now:
         server.access_tokens.revoke(hash_credential(value), expires_at, client, now)
-    elif not server.clients.is_current(client):
-        raise StaleClient
+    else:
+        require_current(server, client)
     return {}
+
+
+def _revoke_jwt(server: AuthorizationServer, client: Client, ring: KeyRing, value: str, now: int) -> None:
+    token = read_jwt(server, ring, value, now)
+    if token is not None and token.client_id == client.client_id:
+        server.revocations.revoke_jwt(hash_credential(value), token, client, ring.version)
+    else:
+        require_current(server, client)

@@ -7,13 +7,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from authserver.fetch.documents import Fetcher
 from authserver.flows.authenticate import ClientCache
+from authserver.flows.key_ring import KeyRingCache
+from authserver.flows.proofs import Prover
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.oauth.credentials import Random
+from authserver.oauth.jose import SIGNING_ALGORITHMS
+from authserver.oauth.key_encryption import KeyEncryption
 from authserver.store.access_tokens import AccessTokens
+from authserver.store.assertion_jtis import AssertionJtis
 from authserver.store.clients import Clients
 from authserver.store.database import Database
 from authserver.store.initial_access_tokens import InitialAccessTokens
+from authserver.store.revocations import Revocations
 from authserver.store.schema_migrations import SchemaMigrations
+from authserver.store.signing_keys import SigningKeys
 
 Clock = Callable[[], float]
 
@@ -25,6 +34,13 @@ class Policy:
     issuer: str
     access_token_lifetime: int = 3600
     initial_access_token_hash: bytes | None = field(default=None, repr=False)
+    key_encryption: KeyEncryption | None = field(default=None, repr=False)
+    signing_algorithm: str = SIGNING_ALGORITHMS[0]
+
+    @property
+    def signs(self) -> bool:
+        """Whether this server signs JWTs: it can keep keys only if it can encrypt them."""
+        return self.key_encryption is not None
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,11 @@ class AuthorizationServer:
     database: Database
     clients: Clients
     client_cache: ClientCache
+    fetcher: Fetcher
     access_tokens: AccessTokens
+    revocations: Revocations
+    signing_keys: SigningKeys
+    key_ring: KeyRingCache
     initial_access_tokens: InitialAccessTokens
     schema_migrations: SchemaMigrations
     clock: Clock
@@ -47,16 +67,28 @@ class AuthorizationServer:
 
 
 def make_server(
-    policy: Policy, database: Database, *, clock: Clock = time.time, random: Random = secrets.token_bytes
+    policy: Policy,
+    database: Database,
+    *,
+    clock: Clock = time.time,
+    random: Random = secrets.token_bytes,
+    fetcher: Fetcher | None = None,
+    remote_keys: RemoteKeys | None = None,
 ) -> AuthorizationServer:
     """Put a server together. Connects to nothing yet."""
-    clients = Clients(database)
+    clients, signing_keys = Clients(database), SigningKeys(database)
+    fetcher = fetcher or Fetcher()
+    prover = Prover(policy.issuer, clients, AssertionJtis(database), fetcher, remote_keys or RemoteKeys(), random)
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
-        client_cache=ClientCache(clients),
+        client_cache=ClientCache(prover),
+        fetcher=fetcher,
         access_tokens=AccessTokens(database),
+        revocations=Revocations(database),
+        signing_keys=signing_keys,
+        key_ring=KeyRingCache(signing_keys, policy.key_encryption),
         initial_access_tokens=InitialAccessTokens(database),
         schema_migrations=SchemaMigrations(database),
         clock=clock,

@@ -13,20 +13,20 @@ INACTIVE: dict[str, Any] = {"active": False}
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A token that was issued. `client` is the row, `client_id` the name of whom it was issued to."""
+    """A token that was issued, in either format. Times are Unix seconds; only a JWT has a `jti`."""
 
-    client: int
     client_id: str
     scope: str
     audience: Sequence[str]
     issued_at: int
     expires_at: int
+    jti: str | None = None
 
 
 def may_introspect(caller: Client, token: AccessToken) -> bool:
     """Whether the caller is the token's client, a resource in its audience, or a gateway (RFC 7662 §4)."""
     return (
-        caller.id == token.client
+        caller.client_id == token.client_id
         or not set(caller.resource_identifiers).isdisjoint(token.audience)
         or INTROSPECT_ANY in caller.permissions
     )
@@ -46,4 +46,6 @@ def introspection_response(token: AccessToken, issuer: str) -> dict[str, Any]:
     }
     if token.audience:
         response["aud"] = list(token.audience)
+    if token.jti is not None:
+        response["jti"] = token.jti
     return response

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 from authserver.oauth.credentials import hash_credential
 from authserver.oauth.errors import InvalidClient
+from authserver.oauth.public_keys import RegisteredKeys
 
 CLIENT_CREDENTIALS = "client_credentials"
 INTROSPECT_ANY = "introspect:any"
-PERMISSIONS = frozenset({INTROSPECT_ANY})
+READ_REVOCATIONS = "revocations:read"
+PERMISSIONS = frozenset({INTROSPECT_ANY, READ_REVOCATIONS})
+OPAQUE, JWT = "opaque", "jwt"
+ACCESS_TOKEN_FORMATS = (OPAQUE, JWT)
 
 # RFC 6749 §2.3.1 lets a client with a secret use either, and so do we, whichever of the two it registered.
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
@@ -40,12 +44,17 @@ class Client:
     client_name: str | None
     grant_types: Sequence[str]
     token_endpoint_auth_method: str
+    token_endpoint_auth_signing_alg: str | None
+    jwks: RegisteredKeys | None
+    jwks_uri: str | None
     scopes: Sequence[str]
     default_scopes: Sequence[str]
     audiences: Sequence[str]
     resource_identifiers: Sequence[str]
     permissions: Sequence[str]
     access_token_lifetime: int | None
+    access_token_format: str
+    tokens_valid_from: int
     created_at: int
     secrets: Sequence[ClientSecret] = ()
 

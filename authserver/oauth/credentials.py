@@ -29,6 +29,11 @@ def make_credential(marker: str, random: Random) -> str:
     return marker + urlsafe_b64encode(random(_RANDOM_BYTES)).rstrip(b"=").decode()
 
 
+def make_identifier(random: Random) -> str:
+    """A name that nothing else has: 128 random bits in base64url. No secret."""
+    return urlsafe_b64encode(random(16)).rstrip(b"=").decode()
+
+
 def hash_credential(value: str) -> bytes:
     """SHA-256, the only form in which a secret or token is stored."""
     return hashlib.sha256(value.encode()).digest()

@@ -69,6 +69,23 @@ class InvalidClientMetadata(OAuthError):
     code = "invalid_client_metadata"
 
 
+class PermissionMissing(OAuthError):
+    """The client is known, but an operator has not given it what this takes."""
+
+    code = "unauthorized_client"
+    status = 403
+
+
+class CursorGone(OAuthError):
+    """The follower cannot go on from its cursor (RFC 9110 §15.5.11): it must forget what it has cached."""
+
+    code = "cursor_gone"
+    status = 410
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The cursor is of no use any more. Forget what was cached and start anew.", reason=reason)
+
+
 class MissingToken(OAuthError):
     """No bearer token where one is needed (RFC 6750 §3.1: the challenge then carries no error code)."""
 

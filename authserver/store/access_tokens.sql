@@ -13,9 +13,10 @@ SELECT 1 FROM client
 
 -- name: find
 -- One partition, one index probe. The join with the owner is what makes the tokens of a deleted client inactive.
-SELECT token.client, owner.client_id, token.scope, token.audience, token.issued_at, token.expires_at
+SELECT owner.client_id, token.scope, token.audience, token.issued_at, token.expires_at
   FROM clients caller
-  LEFT JOIN (access_tokens token JOIN clients owner ON owner.id = token.client)
+  LEFT JOIN (access_tokens token
+             JOIN clients owner ON owner.id = token.client AND owner.tokens_valid_from <= token.issued_at)
     ON token.expires_at = %(expires_at)s AND token.token_hash = %(token_hash)s AND token.revoked_at IS NULL
  WHERE caller.id = %(caller)s AND caller.version = %(version)s
 
@@ -26,5 +27,7 @@ WITH caller AS (SELECT id FROM clients WHERE id = %(caller)s AND version = %(ver
          UPDATE access_tokens token SET revoked_at = %(now)s
            FROM caller
           WHERE token.expires_at = %(expires_at)s AND token.token_hash = %(token_hash)s
-            AND token.client = caller.id AND token.revoked_at IS NULL)
+            AND token.client = caller.id AND token.revoked_at IS NULL
+      RETURNING token.expires_at, token.token_hash),
+     told AS (INSERT INTO revocations (expires_at, token_hash) SELECT expires_at, token_hash FROM revoked)
 SELECT 1 FROM caller

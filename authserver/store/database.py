@@ -31,6 +31,7 @@ FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tr
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
+    errors.ObjectNotInPrerequisiteState,  # likewise, for what only a primary can tell
     errors.UndefinedTable,  # the schema is behind this code
     errors.UndefinedColumn,
     errors.InsufficientPrivilege,
@@ -85,7 +86,7 @@ class Database:
 
     def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
         """Like `fetch_one`, for all rows."""
-        return self._run(lambda c: c.execute(query, parameters).fetchall())
+        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchall())
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import falcon
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import SecretCredential
-from authserver.oauth.client_authentication import read_client_credential
+from authserver.oauth.client_authentication import ClientCredential, read_client_credential
 from authserver.oauth.forms import Form
 from authserver.web.body import read_form
 
-Flow = Callable[[AuthorizationServer, SecretCredential, Form], dict[str, Any]]
+Answer = TypeVar("Answer")
+Flow = Callable[[AuthorizationServer, ClientCredential, Form], Answer]
 
 
 class FormEndpoint:
-    """A POST-only endpoint that takes a form and client authentication and hands both to a use case."""
+    """An endpoint, by POST only, that takes a form and client authentication and hands both to a use case."""
 
-    def __init__(self, server: AuthorizationServer, flow: Flow) -> None:
+    allowed_methods: tuple[str, ...] = ("POST",)
+
+    def __init__(self, server: AuthorizationServer, flow: Flow[dict[str, Any]]) -> None:
         self._server = server
         self._flow = flow
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        form = read_form(req)
-        credential = read_client_credential(req.auth, form)
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = json.dumps(self._flow(self._server, credential, form)).encode()
+        resp.data = json.dumps(self._run(self._flow, req)).encode()
+
+    def _run(self, flow: Flow[Answer], req: falcon.Request) -> Answer:
+        form = read_form(req)
+        return flow(self._server, read_client_credential(req.auth, form), form)
 
     def on_request(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        raise falcon.HTTPMethodNotAllowed(["POST"])
+        raise falcon.HTTPMethodNotAllowed(self.allowed_methods)
 
     # Falcon would answer 200 and name OPTIONS in every Allow; these endpoints are not for browsers.
     on_options = on_request

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,55 @@ def test_a_client_from_creation_to_deletion(run: Run, app: webtest.TestApp) -> N
     run("client", "delete", "billing")
     assert get_token(app, second, status=401)["error"] == "invalid_client"
     assert "billing" not in run("client", "list").stdout
+
+
+def test_a_client_with_keys_from_creation_to_rotation(
+    run: Run, app: webtest.TestApp, make_signer: Any, tmp_path: Path
+) -> None:
+    old, new = make_signer("ES256"), make_signer("EdDSA", kid="k2")
+    for name, signer in (("old", old), ("new", new)):
+        (tmp_path / name).write_text(json.dumps(signer.jwks()))
+    made = json.loads(run("client", "create", "keyed", "--scope", "read", "--jwks", str(tmp_path / "old")).stdout)
+    assert made == {"client_id": "keyed"}
+
+    def token(signer: Any, status: int) -> None:
+        claims = {"iss": "keyed", "sub": "keyed", "aud": "https://as.example", "exp": int(time.time()) + 60}
+        assertion = signer.sign(claims | {"jti": secrets.token_hex()})
+        form = {"grant_type": "client_credentials", "client_assertion": assertion}
+        kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        app.post("/oauth/token", form | {"client_assertion_type": kind}, status=status)
+
+    token(old, 200)
+    says = run("client", "secret", "add", "keyed", "--label", "x", status=1).stderr
+    assert "registered for private_key_jwt" in says
+    run("client", "keys", "keyed", "--jwks", str(tmp_path / "new"), "--signing-alg", "EdDSA")
+    token(old, 401)
+    token(new, 200)
+    assert json.loads(run("client", "show", "keyed").stdout)["jwks"] == new.jwks()
+    run("client", "keys", "keyed", "--jwks-uri", "https://keys.example/jwks")
+    assert json.loads(run("client", "show", "keyed").stdout)["jwks_uri"] == "https://keys.example/jwks"
+
+    # From a secret to keys: the secret ends.
+    with_secret = json.loads(run("client", "create", "other", "--scope", "read").stdout)
+    run("client", "keys", "other", "--jwks", str(tmp_path / "new"))
+    get_token(app, with_secret, status=401)
+    assert json.loads(run("client", "show", "other").stdout)["secrets"] == []
+
+
+def test_keys_that_cannot_be_used_are_refused(run: Run, make_signer: Any, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_text(json.dumps({"keys": [make_signer().key.as_dict(private=True)]}))
+    broken = tmp_path / "broken"
+    broken.write_text("{")
+    for arguments, says in (
+        (("--jwks", str(private)), "private or a symmetric key"),
+        (("--jwks", str(broken)), "cannot be read as JSON"),
+        (("--jwks", str(tmp_path / "none")), "cannot be read as JSON"),
+        (("--jwks-uri", "http://keys.example/"), "not an https URL"),
+    ):
+        assert says in run("client", "create", "a", *arguments, status=1).stderr
+        assert says in run("client", "keys", "nobody", *arguments, status=1).stderr
+    assert "no client 'nobody'" in run("client", "keys", "nobody", "--jwks-uri", "https://a.example/", status=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -158,3 +209,41 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for command in ("serve", "migrate", "maintain", "client", "initial-access-token", "config", "dev"):
         assert re.search(rf"^    {command}\b", shown, re.MULTILINE)
+
+
+def test_keys_from_the_first_to_an_emergency(run: Run) -> None:
+    setting = {"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)}
+
+    def states() -> list[str]:
+        return [line.split()[2] for line in run("keys", "list", **setting).stdout.splitlines()[1:]]
+
+    assert "not set" in run("keys", "rotate", status=1).stderr
+    assert re.fullmatch(r"made signing key \S+, which signs from \d+ on\n", run("maintain", **setting).stdout)
+    assert run("maintain", **setting).stdout == "nothing to do\n"
+    assert states() == ["active"]
+    run("keys", "rotate", **setting)
+    assert states() == ["next", "active"]
+    assert "waits for its time" in run("keys", "rotate", status=1, **setting).stderr
+    active = run("keys", "list", **setting).stdout.splitlines()[2].split()[0]
+    assert run("keys", "revoke", active, **setting).stdout.endswith(" signs from now on\n")
+    assert states() == ["next", "active", "revoked"]
+    assert "not revoked already" in run("keys", "revoke", active, status=1, **setting).stderr
+
+
+def test_maintenance_encrypts_signing_keys_under_the_newest_key(run: Run) -> None:
+    old, new = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=old)
+    told = run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=f"{new} {old}").stdout
+    assert re.fullmatch(r"encrypted signing key \S+ under the newest key\n", told)
+    assert run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=new).stdout == "nothing to do\n"
+    refused = run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=secrets.token_urlsafe(32), status=1).stderr
+    assert "AUTHSERVER_KEY_ENCRYPTION_KEY" in refused
+
+
+def test_revoking_all_tokens_of_a_client(run: Run, app: webtest.TestApp) -> None:
+    made = json.loads(run("client", "create", "leaky", "--scope", "read").stdout)
+    token = get_token(app, made)["access_token"]
+    run("client", "revoke-tokens", "leaky")
+    form = {"token": token, **made}
+    assert app.post("/oauth/introspect", form).json == {"active": False}
+    assert "no client 'nobody'" in run("client", "revoke-tokens", "nobody", status=1).stderr

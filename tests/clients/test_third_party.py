@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+import requests
 from authlib.integrations.requests_client import OAuth2Session
 from oauthlib.oauth2 import BackendApplicationClient
 from requests.auth import HTTPBasicAuth
@@ -61,3 +66,56 @@ def test_requests_oauthlib_fetches(stack: Stack, method: str, monkeypatch: pytes
         token = session.fetch_token(f"{stack.issuer}/oauth/token", **how)
     assert token["access_token"].startswith("asat_")
     assert token["scope"] == ["read"]
+
+
+RESOURCE = "https://b.example"
+OAUTH4WEBAPI = Path(__file__).with_name("oauth4webapi")
+
+
+def make_jwt_client(stack: Stack, client_id: str) -> dict[str, Any]:
+    options = ("--scope", "read write", "--audience", RESOURCE, "--token-format", "jwt")
+    made: dict[str, Any] = json.loads(stack.run("client", "create", client_id, *options))
+    return made
+
+
+def test_pyjwt_validates_by_the_published_keys(stack: Stack) -> None:
+    form = make_jwt_client(stack, "pyjwt") | {"grant_type": "client_credentials", "scope": "read"}
+    token = requests.post(f"{stack.issuer}/oauth/token", form, timeout=10).json()["access_token"]
+    jwks_uri = requests.get(f"{stack.issuer}/.well-known/oauth-authorization-server", timeout=10).json()["jwks_uri"]
+    key = jwt.PyJWKClient(jwks_uri).get_signing_key_from_jwt(token)
+    claims = jwt.decode(token, key, algorithms=["ES256"], audience=RESOURCE, issuer=stack.issuer)
+    assert claims["client_id"] == "pyjwt"
+
+
+@pytest.fixture(scope="module")
+def oauth4webapi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which Node finds the library and our script."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("Node is not installed")
+    directory = tmp_path_factory.mktemp("oauth4webapi")
+    for name in ("package.json", "flow.mjs"):
+        shutil.copy(OAUTH4WEBAPI / name, directory)
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+    if subprocess.run(command, check=False, cwd=directory, capture_output=True, timeout=60).returncode:
+        pytest.skip("oauth4webapi cannot be installed from here")
+    return directory
+
+
+def test_oauth4webapi_uses_the_whole_server(stack: Stack, oauth4webapi: Path) -> None:
+    basic = make_jwt_client(stack, "oauth4webapi-basic") | {"method": "client_secret_basic", "format": "jwt"}
+    post = json.loads(stack.run("client", "create", "oauth4webapi-post", "--scope", "read"))
+    given = {
+        "issuer": stack.issuer,
+        "resource": RESOURCE,
+        "clients": [basic, post | {"method": "client_secret_post", "format": "opaque"}],
+    }
+    ran = subprocess.run(
+        ["node", "flow.mjs", json.dumps(given)],
+        check=False,
+        cwd=oauth4webapi,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count(": ok") == len(given["clients"])

@@ -242,7 +242,7 @@ def test_the_documentation_does_the_same_sum(render: Any) -> None:
     settings = config(production, "authserver")
     workers, threads = int(settings["AUTHSERVER_WORKERS"]), int(settings["AUTHSERVER_THREADS"])
     text = " ".join((K8S.parent / "docs/kubernetes.md").read_text().split())
-    assert f"({most} + 2) × {workers} × {threads} = {(most + 2) * workers * threads}" in text
+    assert f"({most} + 2) x {workers} x {threads} = {(most + 2) * workers * threads}" in text
     for variable in ("AUTHSERVER_WORKERS", "AUTHSERVER_THREADS", "PGSSLMODE=verify-full", "authserver-access"):
         assert variable in text
 
