@@ -52,10 +52,11 @@ class ClientCache:
         except OAuthError as error:
             refusal = error
         for _ in range(_ATTEMPTS):
-            row = self._load(proof)
-            if refusal is not None and row == remembered:
-                raise refusal.with_traceback(None)
             try:
+                # Also to look it up can take two statements, between which it may change.
+                row = self._load(proof)
+                if refusal is not None and row == remembered:
+                    raise refusal.with_traceback(None)
                 return act(proof.verify(row))
             except StaleClient:
                 continue
