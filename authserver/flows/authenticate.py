@@ -65,8 +65,10 @@ class ClientCache:
     def _load(self, proof: Proof[Any]) -> Any:
         row = proof.load()
         with self._lock:
-            self._rows.pop(proof.key, None)
+            known = self._rows.pop(proof.key, None)
             if row is not None:
+                # Where nothing changed, the one that is known: its keys have been read already.
+                row = known if row == known else row
                 self._rows[proof.key] = row
                 if len(self._rows) > self._size:
                     self._rows.popitem(last=False)
