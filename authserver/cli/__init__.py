@@ -6,6 +6,8 @@ Exit status: 0 done, 1 it could not be done (one line on standard error says why
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -37,12 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
     except (CommandError, ConfigError) as error:
         return _fail(str(error))
     except Unavailable as error:
         return _fail(f"the database is not available: {error}")
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python would write what is left once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return 0
 
 
