@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import falcon
 
 from authserver.config import Config, ConfigError, read_config
+from authserver.fetch.documents import Fetcher
 from authserver.flows.issue import issue
 from authserver.flows.read_feed import read_feed
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
@@ -75,7 +77,10 @@ def make_configured_server(config: Config) -> AuthorizationServer:
         database = Database(config.database_url)
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
-    return make_server(policy, database)
+    fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
+    # Of the threads that serve requests, a quarter may wait for keys: not all, whatever the other servers do.
+    remote_keys = RemoteKeys(max_waiting=max(1, config.threads // 4))
+    return make_server(policy, database, fetcher=fetcher, remote_keys=remote_keys)
 
 
 def get_app() -> WSGIApp:

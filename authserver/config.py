@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,6 +81,23 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
+
+
+def _ca_bundle(text: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        if text:
+            context.load_verify_locations(text)
+    except OSError:
+        raise ValueError("must be a PEM file of certificates") from None
+    return context
+
+
 def _partition_hours(text: str) -> int:
     hours = _integer(1, 24)(text)
     if 24 % hours:
@@ -132,6 +151,24 @@ SETTINGS: tuple[Setting, ...] = (
         "Hours of expiry that share one partition of the token table; must divide 24.",
         _partition_hours,
     ),
+    Setting(
+        "JWKS_ALLOWED_NETWORKS",
+        "",
+        "Networks, beside public addresses, from which keys (jwks_uri) may be fetched, separated by commas.",
+        _networks,
+    ),
+    Setting(
+        "JWKS_ALLOW_HTTP",
+        "no",
+        "yes: keys may be fetched without TLS. For development only.",
+        _choice("yes", "no"),
+    ),
+    Setting(
+        "JWKS_CA_BUNDLE",
+        "",
+        "PEM file of authorities to trust, beside the system's, when keys are fetched.",
+        _ca_bundle,
+    ),
     Setting("BIND", "127.0.0.1:8000", "Address to listen on: HOST:PORT or unix:PATH."),
     Setting(
         "WORKERS",
@@ -174,6 +211,9 @@ class Config:
     signing_algorithm: str
     key_rotation_days: int
     partition_hours: int
+    jwks_allowed_networks: tuple[IPv4Network | IPv6Network, ...]
+    jwks_allow_http: str
+    jwks_ca_bundle: ssl.SSLContext
     bind: str
     workers: int
     threads: int

@@ -22,13 +22,15 @@ from resource_server.config import SETTINGS as RESOURCE_SERVER_SETTINGS
 MAY_USE = {
     "oauth": set(),
     "store": {"oauth"},
-    "flows": {"oauth", "store", "migrate"},
+    # From where a client or an issuer says; apart, so that nothing else opens connections.
+    "fetch": {"oauth"},
+    "flows": {"oauth", "store", "migrate", "fetch"},
     "web": {"flows", "oauth", "store", "config"},
-    "cli": {"flows", "migrate", "config", "dev", "store", "oauth"},
+    "cli": {"fetch", "flows", "migrate", "config", "dev", "store", "oauth"},
     "dev": set(),
     "migrate": {"store"},
     "config": {"oauth"},
-    "app": {"config", "flows", "oauth", "store", "web"},
+    "app": {"config", "fetch", "flows", "oauth", "store", "web"},
     "logs": {"web"},
     "worker": set(),
     "gunicorn_conf": {"app", "config", "logs", "worker"},
@@ -40,6 +42,7 @@ ONLY_HERE = {
     "falcon": {"web", "app"},
     "gunicorn": {"logs", "worker", "gunicorn_conf"},
     "requests": {"dev"},
+    "socket": {"fetch", "worker", "dev"},
 }
 PURE = set(sys.stdlib_module_names) - {"socket", "subprocess", "os", "secrets", "random", "time", "urllib.request"}
 

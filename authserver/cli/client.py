@@ -1,14 +1,18 @@
-"""authserver client create|list|show|secret|revoke-tokens|delete"""
+"""authserver client create|list|show|secret|keys|revoke-tokens|delete"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
+from typing import Any
 
 from authserver.cli.common import CommandError, Subparsers, duration, open_server, table, when
-from authserver.flows.register import add_secret, create_client
+from authserver.flows.register import add_secret, create_client, replace_keys
 from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, OPAQUE, PERMISSIONS
+from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
 from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
+from authserver.oauth.public_keys import ALGORITHMS
 from authserver.oauth.registration import ClientMetadata
 from authserver.oauth.scope import parse_scope
 from authserver.store.clients import (
@@ -29,6 +33,10 @@ def add_to(commands: Subparsers) -> None:
     show.add_argument("client_id")
     show.set_defaults(run=_show)
     _add_secret(actions)
+    keys = actions.add_parser("keys", help="let a client prove itself with these keys only; others and secrets end")
+    keys.add_argument("client_id")
+    _add_key_options(keys, required=True)
+    keys.set_defaults(run=_keys)
     revoke = actions.add_parser("revoke-tokens", help="make all tokens inactive that it has been issued up to now")
     revoke.add_argument("client_id")
     revoke.set_defaults(run=_revoke_tokens)
@@ -49,8 +57,16 @@ def _add_create(actions: Subparsers) -> None:
     create.add_argument("--token-format", default=OPAQUE, choices=ACCESS_TOKEN_FORMATS, help="(default: opaque)")
     create.add_argument("--token-lifetime", type=duration, metavar="DURATION", help="at most 24h")
     create.add_argument("--no-grant", action="store_true", help="it only introspects, and gets no tokens itself")
+    _add_key_options(create, required=False)
     create.add_argument("--share-resource", action="store_true", help="allow a --resource that another client has too")
     create.set_defaults(run=_create)
+
+
+def _add_key_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    where = parser.add_mutually_exclusive_group(required=required)
+    where.add_argument("--jwks", metavar="FILE", help="its public keys (a JWK Set): it uses private_key_jwt, no secret")
+    where.add_argument("--jwks-uri", metavar="URL", help="where its public keys are, likewise")
+    parser.add_argument("--signing-alg", choices=ALGORITHMS, help="of its assertions (default: any its keys permit)")
 
 
 def _add_secret(actions: Subparsers) -> None:
@@ -73,6 +89,7 @@ def _metadata(options: argparse.Namespace) -> ClientMetadata:
     return ClientMetadata(
         client_name=options.name,
         grant_types=[] if options.no_grant else [CLIENT_CREDENTIALS],
+        **_key_metadata(options),
         scopes=scopes,
         default_scopes=default,
         audiences=options.audience,
@@ -83,17 +100,43 @@ def _metadata(options: argparse.Namespace) -> ClientMetadata:
     )
 
 
+def _key_metadata(options: argparse.Namespace) -> dict[str, Any]:
+    if not (options.jwks or options.jwks_uri or options.signing_alg):
+        return {}
+    return {
+        "token_endpoint_auth_method": PRIVATE_KEY_JWT,
+        "token_endpoint_auth_signing_alg": options.signing_alg,
+        "jwks": read_jwks(options.jwks) if options.jwks else None,
+        "jwks_uri": options.jwks_uri,
+    }
+
+
+def read_jwks(path: str) -> Any:
+    """The JSON in a file. Raises CommandError."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path} cannot be read as JSON: {type(error).__name__}") from None
+
+
 def _create(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
-            made = create_client(server, options.client_id, _metadata(options), share_resources=options.share_resource)
+            metadata = _metadata(options)
+            made = create_client(
+                server,
+                options.client_id,
+                metadata,
+                with_secret=metadata.token_endpoint_auth_method != PRIVATE_KEY_JWT,
+                share_resources=options.share_resource,
+            )
     except (InvalidClientMetadata, InvalidScope) as error:
         raise CommandError(error.description) from None
     except ClientExists:
         raise CommandError(f"there is a client '{options.client_id}' already") from None
     except ResourceIdentifierTaken:
         raise CommandError("another client has that --resource; add --share-resource if both should have it") from None
-    print(json.dumps({"client_id": made.client_id, "client_secret": made.secret}))
+    print(json.dumps({"client_id": made.client_id} | ({"client_secret": made.secret} if made.secret else {})))
 
 
 def _list(_options: argparse.Namespace) -> None:
@@ -116,6 +159,9 @@ def _show(options: argparse.Namespace) -> None:
         "client_name": client.client_name,
         "grant_types": client.grant_types,
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        "token_endpoint_auth_signing_alg": client.token_endpoint_auth_signing_alg,
+        "jwks": client.jwks.document if client.jwks else None,
+        "jwks_uri": client.jwks_uri,
         "scope": " ".join(client.scopes),
         "default_scope": " ".join(client.default_scopes),
         "audiences": client.audiences,
@@ -139,6 +185,8 @@ def _secret_add(options: argparse.Namespace) -> None:
             secret = add_secret(server, options.client_id, options.label, expires_at)
     except NoSuchClient:
         raise CommandError(f"there is no client '{options.client_id}'") from None
+    except InvalidClientMetadata as error:
+        raise CommandError(error.description) from None
     except SecretLabelExists:
         raise CommandError(f"the client has a secret labelled '{options.label}' already") from None
     print(json.dumps({"client_id": options.client_id, "label": options.label, "client_secret": secret}))
@@ -158,6 +206,16 @@ def _revoke_tokens(options: argparse.Namespace) -> None:
             server.clients.revoke_tokens(options.client_id)
     except NoSuchClient:
         raise CommandError(f"there is no client '{options.client_id}'") from None
+
+
+def _keys(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            replace_keys(server, options.client_id, ClientMetadata(**_key_metadata(options)))
+    except NoSuchClient:
+        raise CommandError(f"there is no client '{options.client_id}'") from None
+    except InvalidClientMetadata as error:
+        raise CommandError(error.description) from None
 
 
 def _delete(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from authserver.config import ConfigError, read_one
+from authserver.fetch.documents import Fetcher
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.store.database import Database
 
@@ -43,8 +44,9 @@ def open_server(*, patient: bool = False) -> Iterator[AuthorizationServer]:
         key_encryption=read_one("KEY_ENCRYPTION_KEY", os.environ),
         signing_algorithm=read_one("SIGNING_ALGORITHM", os.environ),
     )
+    fetcher = Fetcher(allow_http=read_one("JWKS_ALLOW_HTTP", os.environ) == "yes")
     with open_database(patient=patient) as database:
-        yield make_server(policy, database)
+        yield make_server(policy, database, fetcher=fetcher)
 
 
 def duration(text: str) -> int:

@@ -10,7 +10,7 @@ from authserver.config import read_one
 from authserver.flows.maintain import HOUR, maintain
 from authserver.flows.rotate import maintain_keys
 from authserver.oauth.jose import CannotDecrypt
-from authserver.store.partitions import PARTITIONED_TABLES, Busy, Partitions
+from authserver.store.partitions import Busy, partitioned_tables
 
 DAY = 24 * HOUR
 
@@ -33,8 +33,7 @@ def run(_options: argparse.Namespace) -> None:
 
     with open_server(patient=True) as server:
         try:
-            for table in PARTITIONED_TABLES:
-                maintain(Partitions(server.database, table), server.now(), width, tell)
+            maintain(partitioned_tables(server.database), server.now(), width, tell)
         except Busy as error:
             raise CommandError(f"maintain: {error}") from error
         server.revocations.note_mark(server.now())

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
-from authserver.oauth.client import Client, SecretCredential, verify_secret
+from authserver.flows.proofs import Proof, Prover
+from authserver.oauth.client import Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.errors import OAuthError
 from authserver.store.access_tokens import StaleClient
-from authserver.store.clients import Clients
 from authserver.store.database import Unavailable
 
 T = TypeVar("T")
@@ -28,37 +29,38 @@ _ATTEMPTS = 4
 class ClientCache:
     """The client rows this process has seen lately."""
 
-    def __init__(self, clients: Clients, size: int = CACHE_SIZE) -> None:
-        self._clients = clients
+    def __init__(self, prover: Prover, size: int = CACHE_SIZE) -> None:
+        self._prover = prover
         self._size = size
-        self._rows: OrderedDict[str, Client] = OrderedDict()
+        self._rows: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def authenticated(self, credential: SecretCredential, now: int, act: Callable[[Client], T]) -> T:
+    def authenticated(self, credential: ClientCredential, now: int, act: Callable[[Client], T]) -> T:
         """Do something as the client that the credential proves, and give its result.
 
         `act` must prove the client's version in its statement, or raise StaleClient.
         Raises InvalidClient, Unavailable, and what `act` raises.
         """
-        remembered = self._rows.get(credential.client_id)
+        proof = self._prover.proof(credential, now)
+        remembered = self._rows.get(proof.key)
         if remembered is not None:
             try:
-                return act(verify_secret(remembered, credential, now))
+                return act(proof.verify(remembered))
             except (StaleClient, OAuthError):
                 pass  # decided with a row that may have changed since: load it and decide again
         for _ in range(_ATTEMPTS):
             try:
-                return act(verify_secret(self._load(credential.client_id), credential, now))
+                return act(proof.verify(self._load(proof)))
             except StaleClient:
                 continue
         raise Unavailable("the client's row changes faster than it can be read")
 
-    def _load(self, client_id: str) -> Client | None:
-        client = self._clients.load(client_id)
+    def _load(self, proof: Proof[Any]) -> Any:
+        row = proof.load()
         with self._lock:
-            self._rows.pop(client_id, None)
-            if client is not None:
-                self._rows[client_id] = client
+            self._rows.pop(proof.key, None)
+            if row is not None:
+                self._rows[proof.key] = row
                 if len(self._rows) > self._size:
                     self._rows.popitem(last=False)
-        return client
+        return row

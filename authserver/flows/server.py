@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from authserver.fetch.documents import Fetcher
 from authserver.flows.authenticate import ClientCache
 from authserver.flows.key_ring import KeyRingCache
+from authserver.flows.proofs import Prover
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.oauth.credentials import Random
 from authserver.oauth.jose import SIGNING_ALGORITHMS
 from authserver.oauth.key_encryption import KeyEncryption
 from authserver.store.access_tokens import AccessTokens
+from authserver.store.assertion_jtis import AssertionJtis
 from authserver.store.clients import Clients
 from authserver.store.database import Database
 from authserver.store.initial_access_tokens import InitialAccessTokens
@@ -47,6 +51,7 @@ class AuthorizationServer:
     database: Database
     clients: Clients
     client_cache: ClientCache
+    fetcher: Fetcher
     access_tokens: AccessTokens
     revocations: Revocations
     signing_keys: SigningKeys
@@ -62,15 +67,24 @@ class AuthorizationServer:
 
 
 def make_server(
-    policy: Policy, database: Database, *, clock: Clock = time.time, random: Random = secrets.token_bytes
+    policy: Policy,
+    database: Database,
+    *,
+    clock: Clock = time.time,
+    random: Random = secrets.token_bytes,
+    fetcher: Fetcher | None = None,
+    remote_keys: RemoteKeys | None = None,
 ) -> AuthorizationServer:
     """Put a server together. Connects to nothing yet."""
     clients, signing_keys = Clients(database), SigningKeys(database)
+    fetcher = fetcher or Fetcher()
+    prover = Prover(policy.issuer, clients, AssertionJtis(database), fetcher, remote_keys or RemoteKeys(), random)
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
-        client_cache=ClientCache(clients),
+        client_cache=ClientCache(prover),
+        fetcher=fetcher,
         access_tokens=AccessTokens(database),
         revocations=Revocations(database),
         signing_keys=signing_keys,

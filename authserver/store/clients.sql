@@ -1,6 +1,7 @@
 -- name: load
 -- A client with all its secrets in one row, so that both are of one moment.
 SELECT c.id, c.client_id, c.version, c.client_name, c.grant_types, c.token_endpoint_auth_method,
+       c.token_endpoint_auth_signing_alg, c.jwks, c.jwks_uri,
        c.scopes, c.default_scopes, c.audiences, c.resource_identifiers, c.permissions, c.access_token_lifetime,
        c.access_token_format, c.tokens_valid_from,
        extract(epoch FROM c.created_at)::bigint,
@@ -19,7 +20,7 @@ SELECT c.id, c.client_id, c.version, c.client_name, c.grant_types, c.token_endpo
 SELECT 1 FROM clients WHERE id = %(client)s AND version = %(version)s
 
 -- name: by_registration_token
-SELECT client_id FROM clients
+SELECT token_endpoint_auth_method FROM clients
  WHERE client_id = %(client_id)s AND registration_token_hash = %(registration_token_hash)s
    FOR UPDATE
 
@@ -29,20 +30,23 @@ SELECT client_id, client_name, scopes, audiences, resource_identifiers, permissi
   FROM clients ORDER BY client_id
 
 -- name: insert
-INSERT INTO clients (client_id, client_name, grant_types, token_endpoint_auth_method, scopes, default_scopes, audiences,
+INSERT INTO clients (client_id, client_name, grant_types, token_endpoint_auth_method,
+                     token_endpoint_auth_signing_alg, jwks, jwks_uri, scopes, default_scopes, audiences,
                      resource_identifiers, permissions, access_token_lifetime, access_token_format,
                      registration_token_hash)
-VALUES (%(client_id)s, %(client_name)s, %(grant_types)s, %(token_endpoint_auth_method)s, %(scopes)s, %(default_scopes)s,
-        %(audiences)s, %(resource_identifiers)s, %(permissions)s, %(access_token_lifetime)s, %(access_token_format)s,
+VALUES (%(client_id)s, %(client_name)s, %(grant_types)s, %(token_endpoint_auth_method)s,
+        %(token_endpoint_auth_signing_alg)s, %(jwks)s, %(jwks_uri)s, %(scopes)s, %(default_scopes)s, %(audiences)s,
+        %(resource_identifiers)s, %(permissions)s, %(access_token_lifetime)s, %(access_token_format)s,
         %(registration_token_hash)s)
 
 -- name: replace
 -- What a client may say of itself (RFC 7592 §2.2). Its permissions and lifetime are the operator's.
 UPDATE clients
    SET client_name = %(client_name)s, grant_types = %(grant_types)s,
-       token_endpoint_auth_method = %(token_endpoint_auth_method)s, scopes = %(scopes)s,
-       default_scopes = %(default_scopes)s, audiences = %(audiences)s, resource_identifiers = %(resource_identifiers)s,
-       access_token_format = %(access_token_format)s
+       token_endpoint_auth_method = %(token_endpoint_auth_method)s,
+       token_endpoint_auth_signing_alg = %(token_endpoint_auth_signing_alg)s, jwks = %(jwks)s, jwks_uri = %(jwks_uri)s,
+       scopes = %(scopes)s, default_scopes = %(default_scopes)s, audiences = %(audiences)s,
+       resource_identifiers = %(resource_identifiers)s, access_token_format = %(access_token_format)s
  WHERE client_id = %(client_id)s
 
 -- name: revoke_tokens
@@ -51,6 +55,13 @@ UPDATE clients
 UPDATE clients
    SET tokens_valid_from = greatest(tokens_valid_from + 1, floor(extract(epoch FROM clock_timestamp()))::bigint + 2)
  WHERE client_id = %(client_id)s RETURNING id
+
+-- name: replace_keys
+UPDATE clients
+   SET token_endpoint_auth_method = %(token_endpoint_auth_method)s,
+       token_endpoint_auth_signing_alg = %(token_endpoint_auth_signing_alg)s, jwks = %(jwks)s, jwks_uri = %(jwks_uri)s
+ WHERE client_id = %(client_id)s
+RETURNING id
 
 -- name: delete
 DELETE FROM clients WHERE client_id = %(client_id)s RETURNING id
@@ -68,6 +79,9 @@ SELECT client_id FROM clients
 INSERT INTO client_secrets (client, label, secret_hash, expires_at)
 SELECT id, %(label)s, %(secret_hash)s, to_timestamp(%(expires_at)s::bigint) FROM clients WHERE client_id = %(client_id)s
 RETURNING id
+
+-- name: delete_secrets
+DELETE FROM client_secrets s USING clients c WHERE c.id = s.client AND c.client_id = %(client_id)s
 
 -- name: delete_secret
 DELETE FROM client_secrets s USING clients c

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 import falcon
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import SecretCredential
-from authserver.oauth.client_authentication import read_client_credential
+from authserver.oauth.client_authentication import ClientCredential, read_client_credential
 from authserver.oauth.forms import Form
 from authserver.web.body import read_form
 
 Answer = TypeVar("Answer")
-Flow = Callable[[AuthorizationServer, SecretCredential, Form], Answer]
+Flow = Callable[[AuthorizationServer, ClientCredential, Form], Answer]
 
 
 class FormEndpoint:

@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,55 @@ def test_a_client_from_creation_to_deletion(run: Run, app: webtest.TestApp) -> N
     run("client", "delete", "billing")
     assert get_token(app, second, status=401)["error"] == "invalid_client"
     assert "billing" not in run("client", "list").stdout
+
+
+def test_a_client_with_keys_from_creation_to_rotation(
+    run: Run, app: webtest.TestApp, make_signer: Any, tmp_path: Path
+) -> None:
+    old, new = make_signer("ES256"), make_signer("EdDSA", kid="k2")
+    for name, signer in (("old", old), ("new", new)):
+        (tmp_path / name).write_text(json.dumps(signer.jwks()))
+    made = json.loads(run("client", "create", "keyed", "--scope", "read", "--jwks", str(tmp_path / "old")).stdout)
+    assert made == {"client_id": "keyed"}
+
+    def token(signer: Any, status: int) -> None:
+        claims = {"iss": "keyed", "sub": "keyed", "aud": "https://as.example", "exp": int(time.time()) + 60}
+        assertion = signer.sign(claims | {"jti": secrets.token_hex()})
+        form = {"grant_type": "client_credentials", "client_assertion": assertion}
+        kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        app.post("/oauth/token", form | {"client_assertion_type": kind}, status=status)
+
+    token(old, 200)
+    says = run("client", "secret", "add", "keyed", "--label", "x", status=1).stderr
+    assert "registered for private_key_jwt" in says
+    run("client", "keys", "keyed", "--jwks", str(tmp_path / "new"), "--signing-alg", "EdDSA")
+    token(old, 401)
+    token(new, 200)
+    assert json.loads(run("client", "show", "keyed").stdout)["jwks"] == new.jwks()
+    run("client", "keys", "keyed", "--jwks-uri", "https://keys.example/jwks")
+    assert json.loads(run("client", "show", "keyed").stdout)["jwks_uri"] == "https://keys.example/jwks"
+
+    # From a secret to keys: the secret ends.
+    with_secret = json.loads(run("client", "create", "other", "--scope", "read").stdout)
+    run("client", "keys", "other", "--jwks", str(tmp_path / "new"))
+    get_token(app, with_secret, status=401)
+    assert json.loads(run("client", "show", "other").stdout)["secrets"] == []
+
+
+def test_keys_that_cannot_be_used_are_refused(run: Run, make_signer: Any, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_text(json.dumps({"keys": [make_signer().key.as_dict(private=True)]}))
+    broken = tmp_path / "broken"
+    broken.write_text("{")
+    for arguments, says in (
+        (("--jwks", str(private)), "private or a symmetric key"),
+        (("--jwks", str(broken)), "cannot be read as JSON"),
+        (("--jwks", str(tmp_path / "none")), "cannot be read as JSON"),
+        (("--jwks-uri", "http://keys.example/"), "not an https URL"),
+    ):
+        assert says in run("client", "create", "a", *arguments, status=1).stderr
+        assert says in run("client", "keys", "nobody", *arguments, status=1).stderr
+    assert "no client 'nobody'" in run("client", "keys", "nobody", "--jwks-uri", "https://a.example/", status=1).stderr
 
 
 @pytest.mark.parametrize(
