@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,26 +17,6 @@ import webtest
 from authserver.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(database_url: str) -> Run:
-    """Run `authserver ARGUMENTS`; by default it must succeed."""
-
-    def run(*arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "authserver", *arguments],
-            env=os.environ | {"AUTHSERVER_DATABASE_URL": database_url} | environment,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == status, done.stderr
-        if status == 1:
-            assert re.fullmatch(r"authserver: [^\n]+\n", done.stderr)
-        return done
-
-    return run
 
 
 def get_token(app: webtest.TestApp, made: dict[str, str], status: int = 200, **parameters: str) -> Any:
@@ -159,26 +137,6 @@ def test_an_initial_access_token_registers_until_it_is_removed(run: Run, app: we
     assert token not in listed
     run("initial-access-token", "remove", "onboarding")
     app.post_json("/clients/register", {}, headers=headers, status=401)
-
-
-def test_config_shows_everything_but_secrets(run: Run, database_url: str) -> None:
-    secret = "s" * 40
-    shown = run("config", AUTHSERVER_INITIAL_ACCESS_TOKEN=secret, AUTHSERVER_THREADS="0").stdout
-    assert secret not in shown
-    assert database_url not in shown
-    assert "wrong: must be a whole number from 1 to 256" in shown
-    assert re.search(r"AUTHSERVER_ISSUER +\(not set\)", shown)
-
-
-def test_secrets_come_from_files(run: Run, database_url: str, tmp_path: Path) -> None:
-    file = tmp_path / "url"
-    file.write_text(database_url + "\n")
-    environment = {"AUTHSERVER_DATABASE_URL": "", "AUTHSERVER_DATABASE_URL_FILE": str(file)}
-    run("client", "list", **environment)
-    both = {"AUTHSERVER_DATABASE_URL_FILE": str(file)}
-    assert "AUTHSERVER_DATABASE_URL_FILE are both set" in run("client", "list", status=1, **both).stderr
-    missing = environment | {"AUTHSERVER_DATABASE_URL_FILE": str(tmp_path / "none")}
-    assert "AUTHSERVER_DATABASE_URL_FILE cannot be read" in run("client", "list", status=1, **missing).stderr
 
 
 def test_a_bad_connection_string_is_not_repeated(run: Run) -> None:
