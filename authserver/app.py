@@ -78,9 +78,10 @@ def make_configured_server(config: Config) -> AuthorizationServer:
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
     fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
-    # Of the threads that serve requests, a quarter may wait for keys: not all, whatever the other servers do.
-    remote_keys = RemoteKeys(max_waiting=max(1, config.threads // 4))
-    return make_server(policy, database, fetcher=fetcher, remote_keys=remote_keys)
+    # Of the threads that serve requests, a quarter may wait for keys of clients and a quarter for those of issuers:
+    # never all, whatever the other servers do.
+    waiting = max(1, config.threads // 4)
+    return make_server(policy, database, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(max_waiting=waiting))
 
 
 def get_app() -> WSGIApp:

@@ -12,7 +12,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import yaml
 
 from authserver.config import SETTINGS
 from authserver.store.queries import load
@@ -151,11 +153,25 @@ def test_every_dependency_is_explained(repository: Path) -> None:
     assert explained == names
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md"))])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md", "workload-identity.md"))]
+)
 def test_links_in_documents_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{document}: {target}"
+
+
+def test_manifests_in_documents_are_valid(repository: Path) -> None:
+    text = (repository / "docs/workload-identity.md").read_text()
+    manifests = [
+        manifest
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        for manifest in yaml.safe_load_all(block)
+    ]
+    assert [manifest["kind"] for manifest in manifests] == ["ServiceAccount", "Job"]
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.31", strict=True)
 
 
 def test_the_wheel_runs_by_itself(repository: Path, tmp_path: Path, make_database: Callable[[], str]) -> None:

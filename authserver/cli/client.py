@@ -1,13 +1,13 @@
-"""authserver client create|list|show|secret|keys|revoke-tokens|delete"""
+"""authserver client create|list|show|secret|keys|bind|unbind|revoke-tokens|delete"""
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from authserver.cli.common import CommandError, Subparsers, duration, open_server, table, when
+from authserver.cli import client_binding
+from authserver.cli.common import CommandError, Subparsers, duration, open_server, read_json, table, when
 from authserver.flows.register import add_secret, create_client, replace_keys
 from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, OPAQUE, PERMISSIONS
 from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
@@ -40,6 +40,7 @@ def add_to(commands: Subparsers) -> None:
     revoke = actions.add_parser("revoke-tokens", help="make all tokens inactive that it has been issued up to now")
     revoke.add_argument("client_id")
     revoke.set_defaults(run=_revoke_tokens)
+    client_binding.add_to(actions)
     delete = actions.add_parser("delete", help="delete a client; its tokens stop working at once")
     delete.add_argument("client_id")
     delete.set_defaults(run=_delete)
@@ -58,6 +59,7 @@ def _add_create(actions: Subparsers) -> None:
     create.add_argument("--token-lifetime", type=duration, metavar="DURATION", help="at most 24h")
     create.add_argument("--no-grant", action="store_true", help="it only introspects, and gets no tokens itself")
     _add_key_options(create, required=False)
+    create.add_argument("--no-secret", action="store_true", help="it is to be bound to a workload (see 'client bind')")
     create.add_argument("--share-resource", action="store_true", help="allow a --resource that another client has too")
     create.set_defaults(run=_create)
 
@@ -101,22 +103,14 @@ def _metadata(options: argparse.Namespace) -> ClientMetadata:
 
 
 def _key_metadata(options: argparse.Namespace) -> dict[str, Any]:
-    if not (options.jwks or options.jwks_uri or options.signing_alg):
+    if not (options.jwks or options.jwks_uri or options.signing_alg or getattr(options, "no_secret", False)):
         return {}
     return {
         "token_endpoint_auth_method": PRIVATE_KEY_JWT,
         "token_endpoint_auth_signing_alg": options.signing_alg,
-        "jwks": read_jwks(options.jwks) if options.jwks else None,
+        "jwks": read_json(options.jwks) if options.jwks else None,
         "jwks_uri": options.jwks_uri,
     }
-
-
-def read_jwks(path: str) -> Any:
-    """The JSON in a file. Raises CommandError."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{path} cannot be read as JSON: {type(error).__name__}") from None
 
 
 def _create(options: argparse.Namespace) -> None:
@@ -152,6 +146,7 @@ def _list(_options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     with open_server() as server:
         client = server.clients.load(options.client_id)
+        bindings = server.trusted_issuers.bindings(client_id=options.client_id)
     if client is None:
         raise CommandError(f"there is no client '{options.client_id}'")
     document = {
@@ -174,6 +169,7 @@ def _show(options: argparse.Namespace) -> None:
             {"label": s.label, "created_at": when(s.created_at), "expires_at": when(s.expires_at)}
             for s in client.secrets
         ],
+        "bindings": [{"issuer": b.issuer, "subject": b.subject} for b in bindings],
     }
     print(json.dumps(document, indent=2))
 

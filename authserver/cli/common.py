@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from authserver.config import ConfigError, read_one
 from authserver.fetch.documents import Fetcher
@@ -44,9 +46,22 @@ def open_server(*, patient: bool = False) -> Iterator[AuthorizationServer]:
         key_encryption=read_one("KEY_ENCRYPTION_KEY", os.environ),
         signing_algorithm=read_one("SIGNING_ALGORITHM", os.environ),
     )
-    fetcher = Fetcher(allow_http=read_one("JWKS_ALLOW_HTTP", os.environ) == "yes")
+    networks, http, tls = (
+        read_one(f"JWKS_{name}", os.environ) for name in ("ALLOWED_NETWORKS", "ALLOW_HTTP", "CA_BUNDLE")
+    )
     with open_database(patient=patient) as database:
-        yield make_server(policy, database, fetcher=fetcher)
+        yield make_server(policy, database, fetcher=Fetcher(networks, http == "yes", tls))
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises CommandError."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CommandError(f"{path} cannot be read as JSON: {type(error).__name__}") from None
+    if not isinstance(document, dict):
+        raise CommandError(f"{path} holds no JSON object")
+    return document
 
 
 def duration(text: str) -> int:

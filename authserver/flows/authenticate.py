@@ -1,9 +1,9 @@
 """Authenticate a client (RFC 6749 §2.3) without asking the database twice.
 
-Client rows are remembered in the process. What is decided with a remembered row counts only when proved:
-a success by its own statement, which requires the row's version; a refusal by loading the row anew and deciding
-again. So a deleted client or a withdrawn secret stops working at once, and a new secret works at once, in every
-process, with no time-to-live to explain.
+Client rows are remembered in the process. What is decided with a remembered row counts only when proved: a success by
+its own statement, which requires the row's version; a refusal by loading the row anew and, if it is another one,
+deciding again. So a deleted client or a withdrawn secret stops working at once, and a new secret works at once, in
+every process, with no time-to-live to explain.
 """
 
 from __future__ import annotations
@@ -43,14 +43,20 @@ class ClientCache:
         """
         proof = self._prover.proof(credential, now)
         remembered = self._rows.get(proof.key)
-        if remembered is not None:
-            try:
-                return act(proof.verify(remembered))
-            except (StaleClient, OAuthError):
-                pass  # decided with a row that may have changed since: load it and decide again
+        refusal: OAuthError | None = None
+        try:
+            # Nothing remembered is refused here, too: an unknown client must not be told by the time it saves.
+            return act(proof.verify(remembered))
+        except StaleClient:
+            pass
+        except OAuthError as error:
+            refusal = error
         for _ in range(_ATTEMPTS):
+            row = self._load(proof)
+            if refusal is not None and row == remembered:
+                raise refusal.with_traceback(None)
             try:
-                return act(proof.verify(self._load(proof)))
+                return act(proof.verify(row))
             except StaleClient:
                 continue
         raise Unavailable("the client's row changes faster than it can be read")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from authserver.fetch.documents import Fetcher
 from authserver.flows.remote_keys import KeysUnavailable, RemoteKeys
+from authserver.flows.workload_proof import WorkloadProof
 from authserver.oauth.client import Client, SecretCredential, verify_secret
 from authserver.oauth.client_assertion import (
     PRIVATE_KEY_JWT,
@@ -25,6 +26,7 @@ from authserver.oauth.errors import InvalidClient
 from authserver.oauth.public_keys import ALGORITHMS, InvalidKeySet, PublicKey, read_key_set, verify_for_nobody
 from authserver.store.assertion_jtis import AssertionJtis, Replayed
 from authserver.store.clients import Clients
+from authserver.store.trusted_issuers import TrustedIssuers
 
 _NONCE_BYTES = 16
 Row = TypeVar("Row")
@@ -51,15 +53,21 @@ class Prover:
     issuer: str
     clients: Clients
     assertion_jtis: AssertionJtis
+    trusted_issuers: TrustedIssuers
     fetcher: Fetcher
-    remote_keys: RemoteKeys
+    # Apart: clients that register themselves must not be able to keep the operator's issuers from being asked.
+    client_keys: RemoteKeys
+    issuer_keys: RemoteKeys
     random: Random
 
-    def proof(self, credential: ClientCredential, now: int) -> Proof[Client]:
+    def proof(self, credential: ClientCredential, now: int) -> Proof[Any]:
         """The proof that a credential makes. Raises InvalidClient if it cannot be read."""
         if isinstance(credential, SecretCredential):
             return SecretProof(self.clients, credential, now)
-        return PrivateKeyProof(self, read_assertion(credential), now, self.random(_NONCE_BYTES))
+        assertion = read_assertion(credential)
+        if assertion.is_self_issued:
+            return PrivateKeyProof(self, assertion, now, self.random(_NONCE_BYTES))
+        return WorkloadProof(self.clients, self.trusted_issuers, self.fetcher, self.issuer_keys, assertion, now)
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ class PrivateKeyProof:
         try:
             if uri is not None:
                 # By client too: two that name one URL must not use up each other's patience.
-                return self.prover.remote_keys.find(
+                return self.prover.client_keys.find(
                     (client.id, uri),
                     lambda deadline: read_key_set(self.prover.fetcher.get_json(uri, deadline)),
                     jws.kid,

@@ -58,7 +58,7 @@ class _Held:
 
 
 class RemoteKeys:
-    """The key sets this process has fetched lately."""
+    """The key sets this process has fetched lately. Of two such, neither can be kept busy by the other's holders."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_waiting: int = MAX_WAITING) -> None:
         self._clock = clock
@@ -103,18 +103,18 @@ class RemoteKeys:
         if held.fetch is None and self._age(held.failed_at) >= COOLDOWN:
             if fresh and self._age(held.missed_at) < COOLDOWN:
                 return None
-            if fresh:
+            if self._begin(held, load) and fresh:
                 held.missed_at = self._clock()
-            self._begin(held, load)
         return held.fetch
 
-    def _begin(self, held: _Held, load: Load) -> None:
+    def _begin(self, held: _Held, load: Load) -> bool:
         if not self._fetching.acquire(blocking=False):
             held.failure = "too many fetches at once"
-            return
+            return False
         held.fetch = fetch = _Fetch(time.monotonic() + DEADLINE, threading.Event())
         # A daemon: a name server that does not answer must not hold up a stop.
         threading.Thread(target=self._run, args=(held, fetch, load), daemon=True).start()
+        return True
 
     def _run(self, held: _Held, fetch: _Fetch, load: Load) -> None:
         keys, failure = None, ""

@@ -23,6 +23,7 @@ from authserver.store.initial_access_tokens import InitialAccessTokens
 from authserver.store.revocations import Revocations
 from authserver.store.schema_migrations import SchemaMigrations
 from authserver.store.signing_keys import SigningKeys
+from authserver.store.trusted_issuers import TrustedIssuers
 
 Clock = Callable[[], float]
 
@@ -52,6 +53,7 @@ class AuthorizationServer:
     clients: Clients
     client_cache: ClientCache
     fetcher: Fetcher
+    trusted_issuers: TrustedIssuers
     access_tokens: AccessTokens
     revocations: Revocations
     signing_keys: SigningKeys
@@ -73,18 +75,29 @@ def make_server(
     clock: Clock = time.time,
     random: Random = secrets.token_bytes,
     fetcher: Fetcher | None = None,
-    remote_keys: RemoteKeys | None = None,
+    make_remote_keys: Callable[[], RemoteKeys] = RemoteKeys,
 ) -> AuthorizationServer:
     """Put a server together. Connects to nothing yet."""
     clients, signing_keys = Clients(database), SigningKeys(database)
     fetcher = fetcher or Fetcher()
-    prover = Prover(policy.issuer, clients, AssertionJtis(database), fetcher, remote_keys or RemoteKeys(), random)
+    trusted_issuers = TrustedIssuers(database)
+    prover = Prover(
+        policy.issuer,
+        clients,
+        AssertionJtis(database),
+        trusted_issuers,
+        fetcher,
+        make_remote_keys(),
+        make_remote_keys(),
+        random,
+    )
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
         client_cache=ClientCache(prover),
         fetcher=fetcher,
+        trusted_issuers=trusted_issuers,
         access_tokens=AccessTokens(database),
         revocations=Revocations(database),
         signing_keys=signing_keys,

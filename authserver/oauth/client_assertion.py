@@ -19,7 +19,8 @@ SKEW = 30  # seconds that clocks may disagree
 MAX_AHEAD = 300  # seconds from now to the expiry of an assertion that a client makes
 # No header may pass one kind of JWT off as another (RFC 8725 §3.11).
 _TYPES = frozenset({None, "jwt", "jose", "client-authentication+jwt"})
-_NAME = re.compile(r"[\x20-\x7e]{1,255}")
+# Names of clients, and of issuers and subjects: those of Kubernetes have up to 339 characters.
+NAME = re.compile(r"[\x20-\x7e]{1,512}")
 _MAX_JTI = 512
 
 
@@ -63,9 +64,9 @@ def read_assertion(credential: AssertionCredential) -> Assertion:
     if (jws.typ.lower().removeprefix("application/") if jws.typ else None) not in _TYPES:
         raise InvalidClient("the assertion's typ is that of another kind of JWT")
     issuer, subject = jws.claims.get("iss"), jws.claims.get("sub")
-    if not (isinstance(issuer, str) and _NAME.fullmatch(issuer)):
+    if not (isinstance(issuer, str) and NAME.fullmatch(issuer)):
         raise InvalidClient("the assertion's iss is missing or malformed")
-    if not (isinstance(subject, str) and _NAME.fullmatch(subject)):
+    if not (isinstance(subject, str) and NAME.fullmatch(subject)):
         raise InvalidClient("the assertion's sub is missing or malformed")
     return Assertion(issuer, subject, credential.client_id, jws)
 
@@ -73,8 +74,8 @@ def read_assertion(credential: AssertionCredential) -> Assertion:
 def check_self_issued(assertion: Assertion, server_issuer: str, now: int) -> SingleUse:
     """What must be used only once of an assertion whose claims are in order (RFC 7523 §3). Raises InvalidClient."""
     claims = assertion.jws.claims
-    if assertion.issuer != assertion.subject:
-        raise InvalidClient("the assertion's iss is neither the client itself nor a trusted issuer")
+    if not assertion.is_self_issued:
+        raise InvalidClient("the assertion's iss is not its sub")
     if assertion.client_id not in (None, assertion.subject):
         raise InvalidClient("the client_id is not the assertion's sub")
     # Not the token endpoint, and no list: what is for several servers can be passed on (draft-ietf-oauth-rfc7523bis).

@@ -71,7 +71,11 @@ class Clients:
     def load(self, client_id: str) -> Client | None:
         """The client as it is now, with its secrets; None if there is none."""
         row = self._database.fetch_one(_SQL["load"], {"client_id": client_id})
-        return None if row is None else _client(row)
+        if row is None or row[0] is None:
+            # As much work as for a client that there is.
+            _client(_NOBODY)
+            return None
+        return _client(row)
 
     def is_current(self, client: Client) -> bool:
         """Whether a client that was loaded earlier is still the present row."""
@@ -97,7 +101,8 @@ class Clients:
         Raises ClientExists; ResourceIdentifierTaken unless `share_resources`, which is an operator's to say.
         """
         with self._database.transaction() as connection:
-            self._claim(connection, client_id, metadata, share=share_resources)
+            by_itself = registration_token_hash is not None
+            self._claim(connection, client_id, metadata, share=share_resources, by_itself=by_itself)
             row = _columns(metadata) | {
                 "client_id": client_id,
                 "registration_token_hash": registration_token_hash,
@@ -119,7 +124,7 @@ class Clients:
         """
         with self._database.transaction() as connection:
             before = self._require_registration(connection, client_id, registration_token_hash)
-            self._claim(connection, client_id, metadata, share=False)
+            self._claim(connection, client_id, metadata, share=False, by_itself=True)
             connection.execute(_SQL["replace"], _columns(metadata) | {"client_id": client_id})
             if metadata.token_endpoint_auth_method not in SECRET_METHODS:
                 connection.execute(_SQL["delete_secrets"], {"client_id": client_id})
@@ -185,15 +190,19 @@ class Clients:
         return str(row[0])
 
     @staticmethod
-    def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool) -> None:
+    def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool, by_itself: bool) -> None:
         if not metadata.resource_identifiers:
             return
         # Also for one who shares: whoever may not share must see what is being claimed at this instant.
         connection.execute(_SQL["lock_resource_identifiers"])
         if share:
             return
-        claim = {"client_id": client_id, "resource_identifiers": list(metadata.resource_identifiers)}
-        if connection.execute(_SQL["resource_identifier_owner"], claim).fetchone() is not None:
+        claim = {
+            "client_id": client_id,
+            "resource_identifiers": list(metadata.resource_identifiers),
+            "by_itself": by_itself,
+        }
+        if connection.execute(_SQL["resource_identifier_claimed"], claim).fetchone() is not None:
             raise ResourceIdentifierTaken
 
 
@@ -203,6 +212,12 @@ def _columns(metadata: ClientMetadata) -> dict[str, Any]:
 
 def _column(value: object) -> object:
     return list(value) if isinstance(value, tuple) else Jsonb(value) if isinstance(value, dict) else value
+
+
+_NOBODY = (
+    *(None,) * 18,
+    [{"label": "", "secret_hash": "00" * 32, "created_at": 0, "expires_at": None, "last_used_at": None}],
+)
 
 
 def _client(row: tuple[Any, ...]) -> Client:

@@ -1,8 +1,11 @@
 -- name: load
--- A client with all its secrets in one row, so that both are of one moment.
-SELECT c.id, c.client_id, c.version, c.client_name, c.grant_types, c.token_endpoint_auth_method,
-       c.token_endpoint_auth_signing_alg, c.jwks, c.jwks_uri,
-       c.scopes, c.default_scopes, c.audiences, c.resource_identifiers, c.permissions, c.access_token_lifetime,
+-- A client with all its secrets in one row, so that both are of one moment. There is a row for an unknown client too, by
+-- the same steps and with as much to read: how long it takes must not tell whether there is such a client.
+SELECT c.id, c.client_id, c.version, c.client_name, coalesce(c.grant_types, nobodys.words),
+       c.token_endpoint_auth_method, c.token_endpoint_auth_signing_alg, c.jwks, c.jwks_uri,
+       coalesce(c.scopes, nobodys.words), coalesce(c.default_scopes, nobodys.words),
+       coalesce(c.audiences, nobodys.words), coalesce(c.resource_identifiers, nobodys.words),
+       coalesce(c.permissions, nobodys.words), c.access_token_lifetime,
        c.access_token_format, c.tokens_valid_from,
        extract(epoch FROM c.created_at)::bigint,
        coalesce((SELECT json_agg(json_build_object(
@@ -11,9 +14,10 @@ SELECT c.id, c.client_id, c.version, c.client_name, c.grant_types, c.token_endpo
                             'created_at', extract(epoch FROM s.created_at)::bigint,
                             'expires_at', extract(epoch FROM s.expires_at)::bigint,
                             'last_used_at', extract(epoch FROM s.last_used_at)::bigint) ORDER BY s.id)
-                   FROM client_secrets s WHERE s.client = c.id), '[]')
-  FROM clients c
- WHERE c.client_id = %(client_id)s
+                   FROM (SELECT * FROM client_secrets WHERE client = coalesce(c.id, 0)
+                         UNION ALL
+                         SELECT 0, 0, 'nothing', sha256(''), now(), now(), now() WHERE c.id IS NULL) s), '[]')
+  FROM (VALUES ('{nothing}'::text[])) nobodys (words) LEFT JOIN clients c ON c.client_id = %(client_id)s
 
 -- name: is_current
 -- For a request that needs nothing else from the database: is the cached client row still the present one?
@@ -70,9 +74,16 @@ DELETE FROM clients WHERE client_id = %(client_id)s RETURNING id
 -- Two registrations that claim one identifier at the same instant must see each other.
 SELECT pg_advisory_xact_lock(hashtext('authserver resource identifiers'))
 
--- name: resource_identifier_owner
-SELECT client_id FROM clients
- WHERE resource_identifiers && %(resource_identifiers)s::text[] AND client_id <> %(client_id)s
+-- name: resource_identifier_claimed
+-- By another client, of those that this one does not have already. Who registers by itself cannot claim what others get
+-- tokens for, either: it would see those tokens.
+WITH claim AS (
+         SELECT array_agg(identifier) AS identifiers FROM unnest(%(resource_identifiers)s::text[]) identifier
+          WHERE NOT EXISTS (SELECT FROM clients
+                             WHERE client_id = %(client_id)s AND identifier = ANY (resource_identifiers)))
+SELECT 1 FROM clients, claim
+ WHERE client_id <> %(client_id)s
+   AND (resource_identifiers && identifiers OR (%(by_itself)s AND audiences && identifiers))
  LIMIT 1
 
 -- name: insert_secret

@@ -98,6 +98,95 @@ def test_keys_that_cannot_be_used_are_refused(run: Run, make_signer: Any, tmp_pa
     assert "no client 'nobody'" in run("client", "keys", "nobody", "--jwks-uri", "https://a.example/", status=1).stderr
 
 
+def test_an_issuer_from_declaration_to_removal(
+    run: Run, app: webtest.TestApp, make_signer: Any, site: Any, tmp_path: Path
+) -> None:
+    old, new = make_signer("RS256"), make_signer("ES256", kid="k2")
+    for name, signer in (("old", old), ("new", new)):
+        (tmp_path / name).write_text(json.dumps(signer.jwks()))
+    iss, audience = "https://kubernetes.default.svc.cluster.local", "https://as.example"
+    made = run("client", "create", "pod", "--scope", "read", "--no-secret").stdout
+    assert json.loads(made) == {"client_id": "pod"}
+    run("issuer", "add", iss, "--name", "prod", "--audience", audience, "--jwks", str(tmp_path / "old"))
+
+    def token(signer: Any, status: int, name: str = "pod") -> None:
+        claims = {"iss": iss, "sub": f"system:serviceaccount:shop:{name}", "aud": [audience]}
+        kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        assertion = signer.sign(claims | {"exp": int(time.time()) + 600})
+        form = {"grant_type": "client_credentials", "client_assertion": assertion, "client_assertion_type": kind}
+        app.post("/oauth/token", form, status=status)
+
+    whom = ("pod", "--issuer", "prod", "--service-account", "shop/pod")
+    token(old, 401)
+    run("client", "bind", *whom)
+    token(old, 200)
+    token(old, 401, name="other")
+    assert "bound already" in run("client", "bind", *whom, status=1).stderr
+    subject = {"issuer": "prod", "subject": "system:serviceaccount:shop:pod"}
+    assert json.loads(run("client", "show", "pod").stdout)["bindings"] == [subject]
+    run("issuer", "keys", "prod", "--jwks", str(tmp_path / "new"))
+    token(old, 401)
+    token(new, 200)
+    shown = json.loads(run("issuer", "show", "prod").stdout)
+    assert shown["jwks"] == new.jwks()
+    assert shown["bindings"] == [{"subject": "system:serviceaccount:shop:pod", "client_id": "pod"}]
+    assert re.search(r"k2 +ES256", run("issuer", "check", "prod").stdout)
+    assert re.search(rf"prod +{iss} +{audience} +given", run("issuer", "list").stdout)
+    run("client", "unbind", "pod", "--issuer", "prod", "--subject", "system:serviceaccount:shop:pod")
+    token(new, 401)
+    assert "is not bound to 'pod'" in run("client", "unbind", *whom, status=1).stderr
+    run("client", "bind", *whom)
+    run("issuer", "remove", "prod")
+    token(new, 401)
+    assert json.loads(run("client", "show", "pod").stdout)["bindings"] == []
+
+    # By discovery.
+    allowed = {"AUTHSERVER_JWKS_ALLOW_HTTP": "yes", "AUTHSERVER_JWKS_ALLOWED_NETWORKS": "127.0.0.1/32"}
+    site.pages |= {
+        "/.well-known/openid-configuration": {"issuer": site.url, "jwks_uri": f"{site.url}/keys"},
+        "/keys": old.jwks(),
+    }
+    run("issuer", "add", site.url, "--name", "found", "--audience", audience, "--alg", "RS256", **allowed)
+    assert re.search(r"k1 +RS256 PS256", run("issuer", "check", "found", **allowed).stdout)
+    assert "not an https URL" in run("issuer", "check", "found", status=1).stderr
+    site.pages.clear()
+    assert "answered 404" in run("issuer", "check", "found", status=1, **allowed).stderr
+
+
+def test_an_issuer_or_a_binding_that_cannot_be_is_refused(run: Run, make_signer: Any, tmp_path: Path) -> None:
+    keys, symmetric = tmp_path / "keys", tmp_path / "symmetric"
+    keys.write_text(json.dumps(make_signer("ES256").jwks()))
+    symmetric.write_text('{"keys": [{"kty": "oct", "k": "AAAA"}]}')
+    add = ("issuer", "add", "https://a.example", "--audience", "x", "--name")
+    run(*add, "a")
+    run("client", "create", "c", "--no-secret")
+    for arguments, says in (
+        ((*add, "a"), "already"),
+        ((*add, "b"), "already"),
+        ((*add, "A b"), "a name is"),
+        ((*add, "b", "--jwks", str(symmetric)), "private or a symmetric key"),
+        ((*add, "b", "--jwks", str(keys), "--alg", "RS256"), "no key for the algorithms"),
+        ((*add, "b", "--jwks", str(tmp_path / "none")), "cannot be read as JSON"),
+        ((*add, "b", "--subject-claim", ""), "a claim's name"),
+        (("issuer", "add", "http://a.example", "--name", "b", "--audience", "x"), "give them with --jwks"),
+        (("issuer", "add", "prod", "--name", "b", "--audience", "x"), "give them with --jwks"),
+        (("issuer", "add", "https://a.example", "--name", "b", "--audience", ""), "printable ASCII"),
+        (("issuer", "show", "none"), "no issuer 'none'"),
+        (("issuer", "check", "none"), "no issuer 'none'"),
+        (("issuer", "remove", "none"), "no issuer 'none'"),
+        (("issuer", "keys", "a", "--jwks", str(keys)), "that was added with --jwks"),
+        (("issuer", "keys", "none", "--jwks", str(keys)), "that was added with --jwks"),
+        (("client", "bind", "c", "--issuer", "none", "--subject", "x"), "no issuer 'none'"),
+        (("client", "bind", "nobody", "--issuer", "a", "--subject", "x"), "no client 'nobody'"),
+        (("client", "bind", "c", "--issuer", "a", "--subject", ""), "printable ASCII"),
+        (("client", "bind", "c", "--issuer", "a", "--service-account", "shop"), "is not NAMESPACE/NAME"),
+        (("client", "bind", "c", "--issuer", "a", "--service-account", "shop/a:b"), "is not NAMESPACE/NAME"),
+        (("client", "bind", "c", "--issuer", "a", "--service-account", "shop/default"), "default service account"),
+        (("client", "bind", "c", "--issuer", "a", "--subject", "system:serviceaccount:s:default"), "default service"),
+    ):
+        assert says in run(*arguments, status=1).stderr, arguments
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -165,7 +254,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for command in ("serve", "migrate", "maintain", "client", "initial-access-token", "config", "dev"):
+    for command in ("serve", "migrate", "maintain", "client", "issuer", "initial-access-token", "config", "dev"):
         assert re.search(rf"^    {command}\b", shown, re.MULTILINE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from authserver.oauth.client_assertion import (
 from authserver.oauth.compact_jws import CompactJWS, InvalidJWS, read_compact_jws
 from authserver.oauth.errors import InvalidClient
 from authserver.oauth.public_keys import InvalidKeySet, read_key_set
+from authserver.oauth.trusted_issuer import TrustedIssuer, Workload, check_workload
 
 NOW = 1_800_000_000
 ISSUER = "https://as.example"
@@ -32,6 +34,7 @@ times = st.integers(NOW - 1000, NOW + 1000) | st.floats(NOW - 1000, NOW + 1000) 
 claims = st.fixed_dictionaries(
     {},
     optional={
+        "name": st.just("c") | json_values,
         "iss": st.just("c") | json_values,
         "sub": st.just("c") | json_values,
         "aud": st.just(ISSUER) | st.just([ISSUER]) | json_values,
@@ -62,6 +65,32 @@ def test_a1_to_a5_what_is_accepted_keeps_every_rule(given_claims: dict[str, Any]
         assert claim not in given_claims or given_claims[claim] <= NOW + SKEW
     assert given_claims["jti"]
     assert use.until >= given_claims["exp"] + SKEW
+
+
+@given(claims, st.sampled_from(["sub", "name"]), st.none() | st.just("c") | st.just("d"))
+def test_what_is_accepted_of_a_workload_keeps_every_rule(
+    given_claims: dict[str, Any], claim: str, client_id: str | None
+) -> None:
+    issuer = TrustedIssuer(1, "prod", "iss", ISSUER, None, ["ES256"], claim)
+    workload = Workload(issuer, "c", Named("c"))  # type: ignore[arg-type] # of the client only its id is looked at
+    assertion = Assertion("iss", "c", client_id, CompactJWS("ES256", None, None, given_claims, b"", b""))
+    try:
+        check_workload(assertion, workload, NOW)
+    except InvalidClient:
+        return
+    assert client_id in (None, "c")
+    assert ISSUER in (given_claims["aud"] if isinstance(given_claims["aud"], list) else [given_claims["aud"]])
+    assert given_claims[claim] == "c"
+    assert given_claims["exp"] > NOW - SKEW
+    for time in ("nbf", "iat"):
+        assert time not in given_claims or given_claims[time] <= NOW + SKEW
+
+
+@dataclass
+class Named:
+    """A client, as far as these rules look at it."""
+
+    client_id: str
 
 
 @given(st.integers(-SKEW + 1, MAX_AHEAD + SKEW), st.text(min_size=1, max_size=100), st.sampled_from([None, "c"]))

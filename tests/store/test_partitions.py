@@ -20,7 +20,7 @@ from authserver.oauth.access_token import AccessToken
 from authserver.oauth.registration import ClientMetadata
 from authserver.store import partitions as module
 from authserver.store.database import Database
-from authserver.store.partitions import Busy, Partition, Partitions
+from authserver.store.partitions import PARTITIONED_TABLES, Busy, Partition, Partitions, partitioned_tables
 from authserver.store.schema_migrations import SchemaMigrations
 
 WIDTH = 6 * HOUR
@@ -115,6 +115,18 @@ def test_without_partitions_tokens_are_issued_found_and_cleaned_up(
     assert "deleted 1 expired rows from the default partition" in told
     maintain([partitions], later, WIDTH, told.append)
     assert any(p.lower <= later < p.upper for p in partitions.list())
+
+
+def test_every_partitioned_table_is_kept(fresh: Database) -> None:
+    told: list[str] = []
+    maintain(partitioned_tables(fresh), NOW, WIDTH, told.append)
+    rows = fresh.fetch_all("SELECT relname FROM pg_class WHERE relkind = 'p'")
+    assert {name for (name,) in rows} == set(PARTITIONED_TABLES)
+    for table in PARTITIONED_TABLES:
+        assert len(Partitions(fresh, table).list()) == AHEAD // WIDTH + 1
+    assert not [line for line in told if line.startswith("left out")]
+    maintain(partitioned_tables(fresh), NOW, WIDTH, told.append)
+    assert told[-1] == "nothing to do"
 
 
 def test_several_maintenance_runs_at_once(fresh: Database, partitions: Partitions) -> None:

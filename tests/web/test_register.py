@@ -312,3 +312,21 @@ def test_c5_from_a_secret_to_keys_and_back(app: webtest.TestApp, other_app: webt
     other_app.post("/oauth/token", token_form(made | {"client_secret": answer["client_secret"]}))
     # Only then: a secret that an operator withdrew does not come back.
     assert "client_secret" not in app.put_json(manage(made), update, headers=own(made)).json
+
+
+def test_c6_what_others_get_tokens_for_cannot_be_claimed_by_registration(app, make_client):
+    other = "https://other.example"
+    caller = make_client(scopes=["read"], audiences=[other])
+    token = caller.token(app)
+    mine = register(app, {"resource_identifiers": ["https://mine.example"]})
+    own = {"Authorization": f"Bearer {mine['registration_access_token']}"}
+    uri = f"/clients/register/{mine['client_id']}"
+    claim = {"client_id": mine["client_id"], "resource_identifiers": ["https://mine.example", other]}
+    assert app.put_json(uri, claim, headers=own, status=400).json["error"] == "invalid_client_metadata"
+    assert register(app, {"resource_identifiers": [other]}, 400)["error"] == "invalid_client_metadata"
+    form = {"client_id": mine["client_id"], "client_secret": mine["client_secret"], "token": token}
+    assert app.post("/oauth/introspect", form).json == {"active": False}
+    # What is one's own stays one's own, also when others get tokens for it; and an operator may say otherwise.
+    make_client(scopes=["read"], audiences=["https://mine.example"])
+    app.put_json(uri, claim | {"resource_identifiers": ["https://mine.example"]}, headers=own, status=200)
+    assert make_client(resource_identifiers=[other]).introspect(app, token)["active"]

@@ -40,7 +40,7 @@ def fetcher():
 
 @pytest.fixture
 def server(policy, database, clock, fetcher):
-    return make_server(policy, database, clock=clock, fetcher=fetcher, remote_keys=RemoteKeys(clock))
+    return make_server(policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock))
 
 
 @pytest.fixture
@@ -141,7 +141,9 @@ def strict_app(policy, database, clock):
     """The front door of a server that allows no network, but http, so that these tests need no certificate."""
     fetcher = Fetcher(allow_http=True)
     return webtest.TestApp(
-        create_app(make_server(policy, database, clock=clock, fetcher=fetcher, remote_keys=RemoteKeys(clock)))
+        create_app(
+            make_server(policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock))
+        )
     )
 
 
@@ -335,7 +337,7 @@ def app_waits(app):
 @pytest.fixture
 def app(server):
     app = webtest.TestApp(create_app(server))
-    app.remote_keys = server.client_cache._prover.remote_keys
+    app.remote_keys = server.client_cache._prover.client_keys
     return app
 
 
