@@ -26,3 +26,4 @@ preload_app = True
 limit_request_field_size = 8192 + 256
 accesslog = "-"
 logger_class = "resource_server.access_log.JsonAccessLog"
+control_socket_disable = True

@@ -88,7 +88,14 @@ def database_url(migrated_database: str) -> str:
     """The connection string of a database with the schema and no rows."""
     with psycopg.connect(migrated_database, autocommit=True) as connection:
         # Deleting a client leaves a revocation behind.
-        for table in ("clients", "trusted_issuers", "initial_access_tokens", "signing_keys", *PARTITIONED_TABLES):
+        for table in (
+            "clients",
+            "trusted_issuers",
+            "initial_access_tokens",
+            "signing_keys",
+            "authentication_failures",
+            *PARTITIONED_TABLES,
+        ):
             connection.execute(f'DELETE FROM "{table}"')
     return migrated_database
 

@@ -154,7 +154,8 @@ def test_every_dependency_is_explained(repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md", "workload-identity.md"))]
+    "document",
+    ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md", "workload-identity.md", "kubernetes.md"))],
 )
 def test_links_in_documents_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document

@@ -9,6 +9,7 @@ from authserver.cli.common import CommandError, Subparsers, open_server
 from authserver.config import read_one
 from authserver.flows.maintain import HOUR, maintain
 from authserver.flows.rotate import maintain_keys
+from authserver.flows.throttle import MINUTE
 from authserver.oauth.jose import CannotDecrypt
 from authserver.store.partitions import Busy, partitioned_tables
 
@@ -37,6 +38,7 @@ def run(_options: argparse.Namespace) -> None:
         except Busy as error:
             raise CommandError(f"maintain: {error}") from error
         server.revocations.note_mark(server.now())
+        server.authentication_failures.forget(server.now() // MINUTE - 1)
         try:
             maintain_keys(server, key_age, tell)
         except CannotDecrypt:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from authserver.flows.proofs import Proof, Prover
+from authserver.flows.throttle import Throttle, who_failed
 from authserver.oauth.client import Client
 from authserver.oauth.client_authentication import ClientCredential
-from authserver.oauth.errors import OAuthError
+from authserver.oauth.errors import InvalidClient, OAuthError
 from authserver.store.access_tokens import StaleClient
 from authserver.store.database import Unavailable
 
@@ -29,8 +30,8 @@ _ATTEMPTS = 4
 class ClientCache:
     """The client rows this process has seen lately."""
 
-    def __init__(self, prover: Prover, size: int = CACHE_SIZE) -> None:
-        self._prover = prover
+    def __init__(self, prover: Prover, throttle: Throttle, size: int = CACHE_SIZE) -> None:
+        self._prover, self._throttle = prover, throttle
         self._size = size
         self._rows: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -39,9 +40,20 @@ class ClientCache:
         """Do something as the client that the credential proves, and give its result.
 
         `act` must prove the client's version in its statement, or raise StaleClient.
-        Raises InvalidClient, Unavailable, and what `act` raises.
+        Raises InvalidClient, Throttled, Unavailable, and what `act` raises.
         """
         proof = self._prover.proof(credential, now)
+        try:
+            return self._decided(
+                proof,
+                act,
+                lambda: self._throttle.require_patience(who_failed(proof.key, credential.address), now),
+            )
+        except InvalidClient:
+            self._throttle.failed(who_failed(proof.key, credential.address), now)
+            raise
+
+    def _decided(self, proof: Proof[Any], act: Callable[[Client], T], before_loading: Callable[[], None]) -> T:
         remembered = self._rows.get(proof.key)
         refusal: OAuthError | None = None
         try:
@@ -51,6 +63,8 @@ class ClientCache:
             pass
         except OAuthError as error:
             refusal = error
+        if isinstance(refusal, InvalidClient):
+            before_loading()
         for _ in range(_ATTEMPTS):
             row = self._load(proof)
             if refusal is not None and row == remembered:

@@ -12,11 +12,13 @@ from authserver.flows.authenticate import ClientCache
 from authserver.flows.key_ring import KeyRingCache
 from authserver.flows.proofs import Prover
 from authserver.flows.remote_keys import RemoteKeys
+from authserver.flows.throttle import Throttle
 from authserver.oauth.credentials import Random
 from authserver.oauth.jose import SIGNING_ALGORITHMS
 from authserver.oauth.key_encryption import KeyEncryption
 from authserver.store.access_tokens import AccessTokens
 from authserver.store.assertion_jtis import AssertionJtis
+from authserver.store.authentication_failures import AuthenticationFailures
 from authserver.store.clients import Clients
 from authserver.store.database import Database
 from authserver.store.initial_access_tokens import InitialAccessTokens
@@ -37,6 +39,8 @@ class Policy:
     initial_access_token_hash: bytes | None = field(default=None, repr=False)
     key_encryption: KeyEncryption | None = field(default=None, repr=False)
     signing_algorithm: str = SIGNING_ALGORITHMS[0]
+    # Proxies that may say for whom they ask: networks separated by commas, or *.
+    trusted_proxies: str = ""
 
     @property
     def signs(self) -> bool:
@@ -52,6 +56,8 @@ class AuthorizationServer:
     database: Database
     clients: Clients
     client_cache: ClientCache
+    throttle: Throttle
+    authentication_failures: AuthenticationFailures
     fetcher: Fetcher
     trusted_issuers: TrustedIssuers
     access_tokens: AccessTokens
@@ -91,11 +97,15 @@ def make_server(
         make_remote_keys(),
         random,
     )
+    failures = AuthenticationFailures(database)
+    throttle = Throttle(failures)
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
-        client_cache=ClientCache(prover),
+        client_cache=ClientCache(prover, throttle),
+        throttle=throttle,
+        authentication_failures=failures,
         fetcher=fetcher,
         trusted_issuers=trusted_issuers,
         access_tokens=AccessTokens(database),

@@ -61,11 +61,12 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class SecretCredential:
-    """What a caller presented: an id and a secret, by one of SECRET_METHODS."""
+    """What a caller presented: an id and a secret, by one of SECRET_METHODS; and from which address."""
 
     method: str
     client_id: str
     secret: str = field(repr=False)
+    address: str = ""
 
 
 def verify_secret(client: Client | None, credential: SecretCredential, now: int) -> Client:

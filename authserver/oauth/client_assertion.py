@@ -26,10 +26,11 @@ _MAX_JTI = 512
 
 @dataclass(frozen=True, slots=True)
 class AssertionCredential:
-    """What a caller presented: an assertion, and perhaps the client_id that it is to prove."""
+    """What a caller presented: an assertion, and perhaps the client_id that it is to prove; and from which address."""
 
     client_id: str | None
     assertion: str = field(repr=False)
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 
 from authserver.oauth.client import SecretCredential
 from authserver.oauth.client_assertion import JWT_BEARER, AssertionCredential
@@ -13,13 +14,16 @@ from authserver.oauth.forms import Form, decode
 ClientCredential = SecretCredential | AssertionCredential
 
 
-def read_client_credential(authorization: str | None, form: Form) -> ClientCredential:
-    """The one credential of a request.
+def read_client_credential(authorization: str | None, form: Form, address: str = "") -> ClientCredential:
+    """The one credential of a request from an address.
 
     Raises InvalidClient if there is none or it cannot be read, InvalidRequest if there are two.
     """
-    if authorization is None:
-        return _from_body(form)
+    credential = _from_body(form) if authorization is None else _from_header(authorization, form)
+    return replace(credential, address=address)
+
+
+def _from_header(authorization: str, form: Form) -> SecretCredential:
     # §2.3: "The client MUST NOT use more than one authentication method in each request."
     if form.get("client_secret") is not None or _has_assertion(form):
         raise InvalidRequest("The request uses more than one client authentication method.")
