@@ -35,7 +35,8 @@ MAY_USE = {
     "app": {"config", "fetch", "flows", "oauth", "store", "web"},
     "logs": {"web"},
     "worker": set(),
-    "gunicorn_conf": {"app", "config", "logs", "worker"},
+    "listening": set(),
+    "gunicorn_conf": {"app", "config", "flows", "listening", "logs", "store", "worker"},
     "__init__": set(),
     "__main__": {"cli"},
 }
@@ -44,7 +45,7 @@ ONLY_HERE = {
     "falcon": {"web", "app"},
     "gunicorn": {"logs", "worker", "gunicorn_conf"},
     "requests": {"dev"},
-    "socket": {"fetch", "worker", "dev"},
+    "socket": {"fetch", "worker", "listening", "dev"},
 }
 PURE = set(sys.stdlib_module_names) - {"socket", "subprocess", "os", "secrets", "random", "time", "urllib.request"}
 

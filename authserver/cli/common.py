@@ -77,6 +77,11 @@ def when(seconds: int | None) -> str:
     return "never" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
 
 
+def timestamp(seconds: int | None) -> str | None:
+    """A time for programs (RFC 3339), in UTC."""
+    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned with spaces."""
     widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]

@@ -19,6 +19,7 @@ from authserver.oauth.registration import (
     check_client_id,
     check_metadata,
     metadata_document,
+    metadata_of,
     read_metadata,
 )
 from authserver.store.clients import NewSecret, NoSuchClient, ResourceIdentifierTaken
@@ -55,7 +56,7 @@ def create_client(
     Raises InvalidClientMetadata, ClientExists, ResourceIdentifierTaken (unless `share_resources`), Unavailable.
     """
     check_client_id(client_id)
-    _require_offered(server, check_metadata(metadata))
+    require_offered(server, check_metadata(metadata))
     secret = make_credential(credentials.CLIENT_SECRET, server.random) if with_secret else None
     row = NewSecret(FIRST_SECRET, hash_credential(secret)) if secret else None
     server.clients.create(client_id, metadata, row, share_resources=share_resources)
@@ -65,8 +66,10 @@ def create_client(
 def add_secret(server: AuthorizationServer, client_id: str, label: str, expires_at: int | None) -> str:
     """Give a client one more secret, good until `expires_at` (Unix seconds; None: until it is removed).
 
-    Raises NoSuchClient, SecretLabelExists, Unavailable; InvalidClientMetadata for a client that has keys instead.
+    Raises NoSuchClient, SecretLabelExists, Unavailable; InvalidLabel; InvalidClientMetadata for a client that has
+    keys instead.
     """
+    credentials.check_label(label)
     client = server.clients.load(client_id)
     if client is not None and client.token_endpoint_auth_method not in SECRET_METHODS:
         raise InvalidClientMetadata(f"The client is registered for {client.token_endpoint_auth_method}.")
@@ -94,7 +97,7 @@ def register(server: AuthorizationServer, document: Mapping[str, Any]) -> dict[s
     Whether the caller may register is for `require_initial_access_token` to say, first.
     Raises InvalidClientMetadata, Unavailable.
     """
-    metadata = _require_offered(server, read_metadata(document))
+    metadata = require_offered(server, read_metadata(document))
     # Chosen here and of one shape, so that no client can name itself like another party (RFC 9700 §4.15).
     client_id = f"client-{server.random(16).hex()}"
     with_secret = metadata.token_endpoint_auth_method in SECRET_METHODS
@@ -136,7 +139,7 @@ def replace_registration(
         raise InvalidRequest("The request holds a member that only the server may set.")
     if "client_secret" in document:
         _require_own_secret(_load(server, client_id), document["client_secret"])
-    metadata = _require_offered(server, read_metadata(document))
+    metadata = require_offered(server, read_metadata(document))
     secret = make_credential(credentials.CLIENT_SECRET, server.random)
     try:
         given = server.clients.replace(
@@ -169,10 +172,10 @@ def replace_keys(server: AuthorizationServer, client_id: str, metadata: ClientMe
 
     Raises NoSuchClient, InvalidClientMetadata, Unavailable.
     """
-    server.clients.replace_keys(client_id, _require_offered(server, check_metadata(metadata)))
+    server.clients.replace_keys(client_id, require_offered(server, check_metadata(metadata)))
 
 
-def _require_offered(server: AuthorizationServer, metadata: ClientMetadata) -> ClientMetadata:
+def require_offered(server: AuthorizationServer, metadata: ClientMetadata) -> ClientMetadata:
     """The metadata itself, if this server as it is configured can do what it asks for."""
     if metadata.access_token_format == JWT and not server.policy.signs:
         raise InvalidClientMetadata("This server issues no JWT access tokens.")
@@ -198,19 +201,6 @@ def _require_own_secret(client: Client, given: object) -> None:
 
 
 def _information(server: AuthorizationServer, client: Client, registration_token: str) -> dict[str, Any]:
-    metadata = ClientMetadata(
-        client_name=client.client_name,
-        grant_types=client.grant_types,
-        token_endpoint_auth_method=client.token_endpoint_auth_method,
-        token_endpoint_auth_signing_alg=client.token_endpoint_auth_signing_alg,
-        jwks=client.jwks.document if client.jwks else None,
-        jwks_uri=client.jwks_uri,
-        scopes=client.scopes,
-        default_scopes=client.default_scopes,
-        audiences=client.audiences,
-        resource_identifiers=client.resource_identifiers,
-        access_token_format=client.access_token_format,
-    )
     return {
         "client_id": client.client_id,
         "client_id_issued_at": client.created_at,
@@ -218,7 +208,7 @@ def _information(server: AuthorizationServer, client: Client, registration_token
         **({"client_secret_expires_at": _last_expiry(client)} if _uses_secrets(client) else {}),
         "registration_access_token": registration_token,
         "registration_client_uri": f"{server.policy.issuer}{REGISTER}/{client.client_id}",
-        **metadata_document(metadata),
+        **metadata_document(metadata_of(client)),
     }
 
 

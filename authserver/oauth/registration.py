@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, JWT, OPAQUE, SECRET_METHODS
+from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, JWT, OPAQUE, SECRET_METHODS, Client
 from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
 from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
 from authserver.oauth.public_keys import ALGORITHMS, InvalidKeySet, read_key_set
@@ -59,7 +59,7 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
     default_scopes = _scope(document, "default_scope") if "default_scope" in document else scopes
     return check_metadata(
         ClientMetadata(
-            client_name=_name(document.get("client_name")),
+            client_name=document.get("client_name"),
             grant_types=grant_types,
             token_endpoint_auth_method=method,
             token_endpoint_auth_signing_alg=document.get("token_endpoint_auth_signing_alg"),
@@ -86,6 +86,9 @@ def check_client_id(client_id: str) -> str:
 
 def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
     """The metadata itself, if its parts fit together, whoever gave them. Raises InvalidClientMetadata."""
+    name = metadata.client_name
+    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable()):
+        raise InvalidClientMetadata(f"client_name must be 1 to {MAX_NAME} printable characters.")
     if not set(metadata.default_scopes) <= set(metadata.scopes):
         raise InvalidClientMetadata("default_scope goes beyond scope.")
     if not 1 <= (metadata.access_token_lifetime or 1) <= MAX_LIFETIME:
@@ -101,6 +104,12 @@ def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
         if len(values) > MAX_RESOURCES or not all(is_resource_identifier(value) for value in values):
             raise InvalidClientMetadata(f"{member} must be at most {MAX_RESOURCES} absolute URIs without a fragment.")
     return metadata
+
+
+def metadata_of(client: Client) -> ClientMetadata:
+    """What the client is registered with."""
+    values = {each.name: getattr(client, each.name) for each in fields(ClientMetadata)}
+    return ClientMetadata(**values | {"jwks": client.jwks.document if client.jwks else None})
 
 
 def metadata_document(metadata: ClientMetadata) -> dict[str, Any]:
@@ -139,14 +148,6 @@ def _check_keys(metadata: ClientMetadata) -> None:
         raise InvalidClientMetadata(f"jwks {error}.") from None
     if algorithm is not None and not any(algorithm in key.algorithms for key in keys):
         raise InvalidClientMetadata("jwks holds no key for token_endpoint_auth_signing_alg.")
-
-
-def _name(value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise InvalidClientMetadata(f"client_name must be 1 to {MAX_NAME} printable characters.")
-    return value
 
 
 def _scope(document: Mapping[str, Any], member: str) -> list[str]:

@@ -39,6 +39,10 @@ class NoSuchSecret(Exception):
     """The client has no secret of this label."""
 
 
+class ChangedMeanwhile(Exception):
+    """The client is not as it was when it was loaded."""
+
+
 @dataclass(frozen=True)
 class NewSecret:
     """A secret to store: its hash, and until when it is good (Unix seconds; None: until it is removed)."""
@@ -133,6 +137,17 @@ class Clients:
                 return False
             connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
             return True
+
+    def update(self, client: Client, metadata: ClientMetadata, *, share_resources: bool) -> None:
+        """Replace what an operator may say of a client, if it is still as it was loaded.
+
+        Raises ChangedMeanwhile; ResourceIdentifierTaken unless `share_resources`.
+        """
+        with self._database.transaction() as connection:
+            self._claim(connection, client.client_id, metadata, share=share_resources, by_itself=False)
+            row = _columns(metadata) | {"client": client.id, "version": client.version}
+            if connection.execute(_SQL["update"], row).fetchone() is None:
+                raise ChangedMeanwhile(client.client_id)
 
     def replace_keys(self, client_id: str, metadata: ClientMetadata) -> None:
         """Let the client prove itself with the keys of `metadata` only; its secrets end. Raises NoSuchClient."""

@@ -53,6 +53,16 @@ UPDATE clients
        resource_identifiers = %(resource_identifiers)s, access_token_format = %(access_token_format)s
  WHERE client_id = %(client_id)s
 
+-- name: update
+-- What an operator may say of it, except how it authenticates.
+UPDATE clients
+   SET client_name = %(client_name)s, grant_types = %(grant_types)s, scopes = %(scopes)s,
+       default_scopes = %(default_scopes)s, audiences = %(audiences)s, resource_identifiers = %(resource_identifiers)s,
+       permissions = %(permissions)s, access_token_lifetime = %(access_token_lifetime)s,
+       access_token_format = %(access_token_format)s
+ WHERE id = %(client)s AND version = %(version)s
+RETURNING id
+
 -- name: revoke_tokens
 -- A little ahead, for clocks that disagree and for tokens that are being issued while this commits. What is issued
 -- afterwards says at least this time, and so the next call has to move it on.
