@@ -8,9 +8,9 @@ from typing import Final, NamedTuple, Never, Self
 from urllib.parse import urlsplit
 
 from resource_server.cache import MAX_TTL
-from resource_server.endpoint import Http
 from resource_server.errors import ConfigError
 from resource_server.scope import Scope
+from resource_server.transport import Http
 
 
 class Setting(NamedTuple):
