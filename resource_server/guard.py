@@ -9,10 +9,8 @@ from typing import Final, Self
 
 from resource_server import access_token, bearer
 from resource_server.access_token import AccessToken
-from resource_server.cache import TokenCache
 from resource_server.config import Config
 from resource_server.deadline import Clock
-from resource_server.endpoint import Endpoint
 from resource_server.errors import (
     AccessError,
     InsufficientScopeError,
@@ -20,9 +18,9 @@ from resource_server.errors import (
     MissingTokenError,
     UnavailableError,
 )
-from resource_server.introspection import Introspection
 from resource_server.metadata import ResourceMetadata
-from resource_server.verifier import CachedVerifier, TokenVerifier
+from resource_server.validation import verifier_from
+from resource_server.verifier import TokenVerifier
 
 _log: Final = logging.getLogger(__name__)
 
@@ -59,14 +57,10 @@ class Guard:
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """Build a guard that introspects as configured; nothing is opened before the first token comes."""
-        endpoint = Endpoint(config.introspect_url, config.client_id, config.client_secret, http=config.http())
-        verify: TokenVerifier = Introspection(endpoint)
-        if config.cache_ttl > 0:
-            ttl, patience = config.cache_ttl, config.deadline
-            verify = CachedVerifier(verify, lambda: TokenCache(ttl), patience=patience)
+        """Build a guard as configured; nothing is opened before the first token comes."""
         scopes = config.required_scope
         metadata = config.resource and ResourceMetadata(config.resource, config.authorization_server, scopes)
+        verify = verifier_from(config)
         return cls(verify, scopes=scopes, metadata=metadata or None, leeway=config.clock_skew)
 
     def check(self, authorization: str | None, query: str = "", scopes: Iterable[str] | None = None) -> AccessToken:

@@ -15,7 +15,8 @@ _PATIENCE: Final = 3.0
 class TokenVerifier(Protocol):
     """Finds out about a token, by asking or by looking at it.
 
-    Returns the facts, None for a token that is no good. Raises `UnavailableError` if it cannot be known now.
+    Returns the facts; None, or `InvalidTokenError` with the reason, for a token that is no good. Raises
+    `UnavailableError` if it cannot be known now.
     Expiry, audience and scope are not its business: the `Guard` checks them on every request.
     """
 
