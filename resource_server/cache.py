@@ -71,15 +71,22 @@ class TokenCache:
     """Remembers active tokens for at most `ttl` seconds and inactive ones for at most `NEGATIVE_TTL`.
 
     The two are counted apart, `size` each: a flood of made-up tokens cannot push out the good ones. No entry
-    outlives the token's `exp`. `wall` tells the time of day for `exp`, `clock` measures the time kept.
+    outlives the token's `exp`; with `until_expiry`, for those who learn of revocations, that alone ends the life
+    of an active one that has an `exp`. `wall` tells the time of day for `exp`, `clock` measures the time kept.
     """
 
     def __init__(
-        self, ttl: float, size: int = 10_000, *, wall: Clock = time.time, clock: Clock = time.monotonic
+        self,
+        ttl: float,
+        size: int = 10_000,
+        *,
+        until_expiry: bool = False,
+        wall: Clock = time.time,
+        clock: Clock = time.monotonic,
     ) -> None:
         if not 0 < ttl <= MAX_TTL:
             raise ValueError(f"a cached answer lives at most {MAX_TTL:.0f} seconds")
-        self._ttl, self._wall = ttl, wall
+        self._ttl, self._until_expiry, self._wall = ttl, until_expiry, wall
         self._active = Shelf[Hit](size, clock)
         self._inactive = Shelf[Hit](size, clock)
 
@@ -100,4 +107,7 @@ class TokenCache:
         return len(self._active) + len(self._inactive)
 
     def _life(self, token: AccessToken) -> float:
-        return self._ttl if token.expires_at is None else min(self._ttl, token.expires_at - self._wall())
+        if token.expires_at is None:
+            return self._ttl
+        life = token.expires_at - self._wall()
+        return life if self._until_expiry else min(self._ttl, life)

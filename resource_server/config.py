@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, Self
 
 from resource_server.cache import MAX_TTL
 from resource_server.environment import Values, wrong
+from resource_server.follower import FRESH
 from resource_server.jwk import ALGORITHMS
 from resource_server.transport import Http
 
@@ -27,8 +28,8 @@ SETTINGS: Final = (
         "introspect, jwt (local, no other tokens), or auto (JWTs locally, others by introspection)",
     ),
     Setting("OAUTH2_INTROSPECT_URL", "", "introspection endpoint of the authorization server; required unless jwt"),
-    Setting("OAUTH2_CLIENT_ID", "", "this server's own client identifier there; required to introspect"),
-    Setting("OAUTH2_CLIENT_SECRET", "", "its secret; required to introspect unless OAUTH2_CLIENT_SECRET_FILE is set"),
+    Setting("OAUTH2_CLIENT_ID", "", "this server's own client identifier there; required to ask it anything"),
+    Setting("OAUTH2_CLIENT_SECRET", "", "its secret; required likewise unless OAUTH2_CLIENT_SECRET_FILE is set"),
     Setting("OAUTH2_CLIENT_SECRET_FILE", "", "file that holds the secret"),
     Setting("REQUIRED_SCOPE", "read", "scope that protected routes need by default; several: all of them"),
     Setting("OAUTH2_RESOURCE", "", "this server's resource identifier (URL): required in aud, published"),
@@ -36,8 +37,10 @@ SETTINGS: Final = (
     Setting("OAUTH2_ISSUER", "", "iss that JWTs must have, exactly; required for jwt and auto"),
     Setting("OAUTH2_JWKS_URL", "", "the issuer's keys; empty: OAUTH2_ISSUER with /.well-known/jwks.json appended"),
     Setting("OAUTH2_JWT_ALGORITHMS", "ES256,EdDSA,RS256", "signature algorithms to accept, separated by commas"),
+    Setting("OAUTH2_REVOCATIONS_URL", "", "revocation feed of the authorization server; empty: none"),
+    Setting("OAUTH2_JWT_WITHOUT_FEED", "", "JWTs without a feed: accept or introspect; empty: accept if none is set"),
     # Without a revocation feed a cache outlives a revocation by its time to live: for operators to choose.
-    Setting("OAUTH2_CACHE_TTL", "0", "seconds to remember answers, 0 to 30; 0: revocation works at once"),
+    Setting("OAUTH2_CACHE_TTL", "0", "seconds to remember answers without a feed, 0 to 30; 0: ask each time"),
     Setting("OAUTH2_CLOCK_SKEW", "0", "seconds of clock difference to forgive in exp and nbf, 0 to 60"),
     Setting("OAUTH2_CONNECT_TIMEOUT", "0.5", "seconds to connect to the authorization server"),
     Setting("OAUTH2_READ_TIMEOUT", "2", "seconds to wait for it to send something"),
@@ -64,6 +67,8 @@ class Config:
     issuer: str | None = None
     jwks_url: str | None = None
     jwt_algorithms: tuple[str, ...] = ("ES256", "EdDSA", "RS256")
+    revocations_url: str | None = None
+    jwt_without_feed: str = ""
     cache_ttl: float = 0
     clock_skew: float = 0
     connect_timeout: float = 0.5
@@ -90,6 +95,8 @@ class Config:
             issuer=values.url("OAUTH2_ISSUER"),
             jwks_url=values.url("OAUTH2_JWKS_URL"),
             jwt_algorithms=values.choices("OAUTH2_JWT_ALGORITHMS", tuple(ALGORITHMS)),
+            revocations_url=values.url("OAUTH2_REVOCATIONS_URL"),
+            jwt_without_feed=values.choice("OAUTH2_JWT_WITHOUT_FEED", ("", "accept", "introspect")),
             cache_ttl=values.number("OAUTH2_CACHE_TTL", 0, MAX_TTL),
             clock_skew=values.number("OAUTH2_CLOCK_SKEW", 0, 60),
             connect_timeout=values.number("OAUTH2_CONNECT_TIMEOUT", 0.01, 60),
@@ -123,8 +130,16 @@ def _require_together(config: Config) -> None:
     if config.validation != "introspect":
         # RFC 9068 §4: both are to be compared, so both have to be known
         needed |= {"OAUTH2_ISSUER": config.issuer, "OAUTH2_RESOURCE": config.resource}
-    if config.validation != "jwt":
-        needed |= {"OAUTH2_CLIENT_ID": config.client_id, "OAUTH2_CLIENT_SECRET": config.client_secret}
     for name, value in needed.items():
         if not value:
             wrong(name, f"is required with OAUTH2_VALIDATION={config.validation}")
+    if config.jwt_without_feed == "introspect" and not config.introspect_url:
+        wrong("OAUTH2_INTROSPECT_URL", "is required with OAUTH2_JWT_WITHOUT_FEED=introspect")
+    # A call that takes longer could bring an answer that is older than the feed promises.
+    if config.revocations_url and config.deadline > FRESH:
+        wrong("OAUTH2_DEADLINE", f"must not exceed {FRESH:g} with OAUTH2_REVOCATIONS_URL")
+    if not (config.introspect_url or config.revocations_url):
+        return
+    for name, value in {"OAUTH2_CLIENT_ID": config.client_id, "OAUTH2_CLIENT_SECRET": config.client_secret}.items():
+        if not value:
+            wrong(name, "is required to introspect and to follow revocations")

@@ -7,6 +7,7 @@ from resource_server.claims import ClaimError, access_token
 from resource_server.deadline import Deadline
 from resource_server.endpoint import Endpoint
 from resource_server.errors import UnavailableError
+from resource_server.jwt import Jwt
 
 
 class Introspection:
@@ -21,15 +22,17 @@ class Introspection:
         Raises `UnavailableError` when there is no answer by `deadline`, or one that makes no sense.
         """
         answer = self._endpoint.post({"token": token, "token_type_hint": "access_token"}, deadline)
-        return facts(answer)
+        jwt = Jwt.parse(token)
+        kid = jwt.header.get("kid") if jwt else None
+        return facts(answer, kid if isinstance(kid, str) else None)
 
     def close(self) -> None:
         """Close this process's connections."""
         self._endpoint.close()
 
 
-def facts(answer: dict[str, Any]) -> AccessToken | None:
-    """Read an introspection answer strictly (RFC 7662 §2.2); None means inactive.
+def facts(answer: dict[str, Any], key_id: str | None = None) -> AccessToken | None:
+    """Read an introspection answer strictly (RFC 7662 §2.2); None means inactive. `key_id` is the token's `kid`.
 
     Raises `UnavailableError` where a member has a type the RFC does not give it: a server that answers
     `"active": "true"` cannot be relied on.
@@ -40,7 +43,7 @@ def facts(answer: dict[str, Any]) -> AccessToken | None:
     if not active:
         return None
     try:
-        return access_token(answer)
+        return access_token(answer, key_id)
     except ClaimError as error:
         reason = str(error)
     raise UnavailableError(f"introspection answer in which {reason}")

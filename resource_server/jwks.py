@@ -12,6 +12,7 @@ from resource_server.deadline import Clock, Deadline
 from resource_server.errors import UnavailableError
 from resource_server.jwk import Keys, NotJwkSetError, VerifyingKey, verifying_keys
 from resource_server.per_process import PerProcess
+from resource_server.stats import Stats
 from resource_server.transport import Reply
 
 _log: Final = logging.getLogger(__name__)
@@ -48,9 +49,15 @@ class Jwks:
     """
 
     def __init__(
-        self, fetch: Callable[[Deadline], Reply], algorithms: Iterable[str], *, clock: Clock = time.monotonic
+        self,
+        fetch: Callable[[Deadline], Reply],
+        algorithms: Iterable[str],
+        *,
+        stats: Stats | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
-        self._fetch, self.algorithms, self._clock = fetch, frozenset(algorithms), clock
+        self._fetch, self.algorithms = fetch, frozenset(algorithms)
+        self._stats, self._clock = stats or Stats(), clock
         self._state = PerProcess(_State)
 
     def find(self, kid: str, alg: str, deadline: Deadline | None = None) -> VerifyingKey | None:
@@ -107,6 +114,7 @@ class Jwks:
             state.fresh_until = state.tried + _age(reply.headers.get("Cache-Control", ""))
         finally:
             state.ended = self._clock()
+            self._stats.count("jwks_fetches", "failed" if state.failure else "ok")
 
     @contextmanager
     def _turn(self, state: _State, deadline: Deadline | None) -> Iterator[None]:

@@ -2,7 +2,10 @@
 
 import binascii
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from joserfc.util import urlsafe_b64decode
@@ -15,6 +18,7 @@ from resource_server.errors import InvalidTokenError
 from resource_server.jwk import VerifyingKey
 from resource_server.jwks import Jwks
 from resource_server.per_process import PerProcess
+from resource_server.stats import Stats
 from resource_server.strict_json import json_object
 
 _PARTS: Final = 3
@@ -28,7 +32,7 @@ _REQUIRED: Final = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 class Jwt:
     """A JWS in compact form (RFC 7515 §7.1), taken apart but not verified."""
 
-    header: dict[str, Any]
+    header: Mapping[str, Any]
     payload: str = field(repr=False)
     signature: str = field(repr=False)
     signed: str = field(repr=False)
@@ -37,7 +41,7 @@ class Jwt:
     def parse(cls, token: str) -> "Jwt | None":
         """Take `token` apart; None if it does not look like a JWT: three parts, the first of them a JSON object."""
         parts = token.split(".")
-        header = json_object(_decoded(parts[0])) if len(parts) == _PARTS else None
+        header = _header(parts[0]) if len(parts) == _PARTS else None
         if header is None:
             return None
         return cls(header, parts[1], parts[2], token.rpartition(".")[0])
@@ -57,21 +61,28 @@ class JwtVerifier:
         audience: str,
         *,
         size: int = 10_000,
+        stats: Stats | None = None,
         wall: Clock = time.time,
         clock: Clock = time.monotonic,
     ) -> None:
         self._keys, self._issuer, self._audience = keys, issuer, audience
-        self._wall, self._clock = wall, clock
+        self._stats, self._wall = stats or Stats(), wall
         self._verified = PerProcess(lambda: Shelf[tuple[AccessToken, VerifyingKey]](size, clock))
 
     def __call__(self, token: str, deadline: Deadline | None = None) -> AccessToken:
         """Return the facts. Raises `InvalidTokenError` or, without keys, `UnavailableError`."""
-        shelf, digest = self._verified(), key_of(token)
+        return self.verify(token, key_of(token), deadline)
+
+    def verify(self, token: str, digest: bytes, deadline: Deadline | None = None) -> AccessToken:
+        """Do the same for who has the token's digest at hand."""
+        shelf = self._verified()
         if (hit := shelf.get(digest)) is not None:
             facts, key = hit
             if self._keys.find(key.kid, key.alg, deadline) is key:
+                self._stats.count("cache_hits")
                 return facts
             shelf.drop(digest)
+        self._stats.count("cache_misses")
         if (jwt := Jwt.parse(token)) is None:
             raise InvalidTokenError("not a JWT")
         facts, key = self._verify(jwt, deadline)
@@ -95,7 +106,7 @@ class JwtVerifier:
             raise InvalidTokenError("JWT with a wrong signature")
         return self._facts(claims, kid), key
 
-    def _named_key(self, header: dict[str, Any]) -> tuple[str, str]:
+    def _named_key(self, header: Mapping[str, Any]) -> tuple[str, str]:
         """Check the header (RFC 9068 §4, RFC 8725 §3); what else it holds, such as `jku` or `jwk`, is not looked at."""
         typ, alg, kid = header.get("typ"), header.get("alg"), header.get("kid")
         if not isinstance(typ, str) or typ.lower() not in _TYPES:
@@ -123,6 +134,13 @@ class JwtVerifier:
             require_audience(facts, self._audience)
             return facts
         raise InvalidTokenError(f"JWT in which {reason}")
+
+
+# The tokens that a key signs begin alike.
+@lru_cache(maxsize=64)
+def _header(part: str) -> Mapping[str, Any] | None:
+    header = json_object(_decoded(part))
+    return None if header is None else MappingProxyType(header)
 
 
 def _decoded(part: str) -> bytes:

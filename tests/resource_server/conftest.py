@@ -1,6 +1,7 @@
 """A stand-in authorization server on a real socket, scripted by the test, and the guard in front."""
 
 import base64
+import hashlib
 import json
 import secrets
 import socket
@@ -113,6 +114,40 @@ class Issuer:
         return sum(call.path == JWKS for call in self.upstream.calls)
 
 
+FEED = "/oauth/revocations"
+
+
+@dataclass
+class FeedScript:
+    """The revocation feed of the stand-in server. Its cursors count the events."""
+
+    epoch: str = "1"
+    events: list[dict[str, Any]] = field(default_factory=list)
+    behaviour: Behaviour | None = None
+    page: int = 1000
+    cursors: list[str | None] = field(default_factory=list)
+
+    def revoke(self, token: str) -> None:
+        token_hash = base64url(hashlib.sha256(token.encode()).digest()[:16])
+        self.events.append({"type": "token", "hash": token_hash, "exp": 4_000_000_000})
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        if self.behaviour:
+            self.behaviour(handler)
+        else:
+            query = parse_qs(handler.path.partition("?")[2])
+            reply(handler, *self.answer(query.get("cursor", [None])[0]))
+
+    def answer(self, cursor: str | None) -> tuple[int, dict[str, Any]]:
+        self.cursors.append(cursor)
+        if cursor not in {None, "0"} and str(cursor).partition(".")[0] != self.epoch:
+            return 410, {"error": "gone"}
+        start = len(self.events) if cursor is None else int(cursor.rpartition(".")[2])
+        end = min(len(self.events), start + self.page)
+        place = {"epoch": self.epoch, "cursor": f"{self.epoch}.{end}", "more": end < len(self.events)}
+        return 200, place | {"poll_after": 0.2, "events": self.events[start:end]}
+
+
 def reply(handler: BaseHTTPRequestHandler, status: int, body: Any, **headers: str) -> None:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     handler.send_response(status)
@@ -166,6 +201,14 @@ def issuer(upstream: Upstream) -> Issuer:
     issuer = Issuer(upstream)
     issuer.add("k1")
     return issuer
+
+
+@pytest.fixture
+def feed(upstream: Upstream) -> FeedScript:
+    """A revocation feed on the stand-in server."""
+    script = FeedScript()
+    upstream.documents[FEED] = script.handle
+    return script
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ def test_defaults_and_secret_from_a_file(tmp_path):
 
 
 LOCAL = {"OAUTH2_VALIDATION": "jwt", "OAUTH2_ISSUER": "https://as", "OAUTH2_RESOURCE": "https://me"}
+FEED = {"OAUTH2_REVOCATIONS_URL": "https://as/oauth/revocations"}
 
 
 def test_local_validation_needs_no_credentials():
@@ -35,6 +36,14 @@ def test_local_validation_needs_no_credentials():
     + [
         (LOCAL | {"OAUTH2_JWT_ALGORITHMS": bad}, "OAUTH2_JWT_ALGORITHMS")
         for bad in (",", "none", "HS256", "ES256,canary", "es256")
+    ]
+    + [
+        (NEEDED | FEED | {"OAUTH2_DEADLINE": "3.1"}, "OAUTH2_DEADLINE"),
+        (LOCAL | FEED, "OAUTH2_CLIENT_ID"),
+        (LOCAL | FEED | {"OAUTH2_CLIENT_ID": "id"}, "OAUTH2_CLIENT_SECRET"),
+        (LOCAL | {"OAUTH2_JWT_WITHOUT_FEED": "introspect"}, "OAUTH2_INTROSPECT_URL"),
+        (LOCAL | {"OAUTH2_JWT_WITHOUT_FEED": "canary"}, "OAUTH2_JWT_WITHOUT_FEED"),
+        (NEEDED | {"OAUTH2_REVOCATIONS_URL": "canary"}, "OAUTH2_REVOCATIONS_URL"),
     ]
     + [(LOCAL | {"OAUTH2_ISSUER": "canary"}, "OAUTH2_ISSUER"), (LOCAL | {"OAUTH2_JWKS_URL": "x"}, "OAUTH2_JWKS_URL")],
 )
