@@ -15,6 +15,10 @@ except ConfigError as _error:
     sys.stderr.write(f"resource_server: {_error}\n")
     raise SystemExit(1) from None
 
+# neither a header nor the environment moves the paths
+os.environ.pop("SCRIPT_NAME", None)
+forwarder_headers = ""
+
 bind = _config.bind
 workers = _config.workers
 worker_class = "resource_server.worker.Worker"
@@ -26,3 +30,4 @@ preload_app = True
 limit_request_field_size = 8192 + 256
 accesslog = "-"
 logger_class = "resource_server.access_log.JsonAccessLog"
+control_socket_disable = True

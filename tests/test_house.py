@@ -29,7 +29,7 @@ MAY_USE = {
     "migrate": {"store"},
     "config": {"oauth"},
     "app": {"config", "flows", "oauth", "store", "web"},
-    "logs": {"web"},
+    "logs": {"oauth", "web"},
     "http_framing": set(),
     "worker": {"http_framing"},
     "gunicorn_conf": {"app", "config", "logs", "worker"},
