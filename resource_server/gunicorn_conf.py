@@ -18,6 +18,10 @@ except ConfigError as _error:
     sys.stderr.write(f"resource_server: {_error}\n")
     raise SystemExit(1) from None
 
+# neither a header nor the environment moves the paths
+os.environ.pop("SCRIPT_NAME", None)
+forwarder_headers = ""
+
 bind = _config.bind
 workers = _config.workers
 worker_class = "resource_server.worker.Worker"
