@@ -166,6 +166,7 @@ def test_the_wheel_runs_by_itself(repository: Path, tmp_path: Path, make_databas
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in (repository / "sql").glob("*.sql"):
         assert f"authserver/migrations/{file.name}" in names
+    assert "authserver/web/openapi.json" in names
     assert not any(name.startswith(("tests/", "sql/")) for name in names)
 
     venv.create(tmp_path / "venv", with_pip=True)
