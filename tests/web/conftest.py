@@ -144,15 +144,19 @@ def new_description() -> Description:
 
 
 @pytest.fixture
-def app(server: AuthorizationServer, description: Description) -> DescribedApp:
-    """The front door."""
-    return DescribedApp(server, description)
+def app(
+    policy: Policy, serving_database: Database, clock: Callable[[], float], description: Description
+) -> DescribedApp:
+    """The front door of a process that has no rights but those of sql/roles.sql; `server` is the operator's."""
+    return DescribedApp(make_server(policy, serving_database, clock=clock), description)
 
 
 @pytest.fixture
-def other_app(policy: Policy, database: Database, clock: Callable[[], float], description: Description) -> DescribedApp:
+def other_app(
+    policy: Policy, serving_database: Database, clock: Callable[[], float], description: Description
+) -> DescribedApp:
     """The front door of another process on the same database: its cache knows nothing of the first one's."""
-    return DescribedApp(make_server(policy, database, clock=clock), description)
+    return DescribedApp(make_server(policy, serving_database, clock=clock), description)
 
 
 class CountingDatabase(Database):
@@ -174,21 +178,21 @@ class CountingDatabase(Database):
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[CountingDatabase]:
-    """An empty database with the schema, which counts."""
-    database = CountingDatabase(database_url)
+def serving_database(database_url: str, serving_url: str) -> Iterator[CountingDatabase]:
+    """The same empty database as `database`, by the role that serves requests; it counts."""
+    database = CountingDatabase(serving_url)
     yield database
     database.close()
 
 
 @pytest.fixture
-def asked(database: CountingDatabase) -> Callable[[Callable[[], Any]], int]:
+def asked(serving_database: CountingDatabase) -> Callable[[Callable[[], Any]], int]:
     """How often an act asks the database."""
 
     def count(act: Callable[[], Any]) -> int:
-        before = database.asked
+        before = serving_database.asked
         act()
-        return database.asked - before
+        return serving_database.asked - before
 
     return count
 

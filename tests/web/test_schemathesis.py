@@ -18,7 +18,7 @@ from schemathesis.config import SchemathesisConfig
 
 from authserver.app import create_app
 from authserver.flows.rotate import rotate
-from authserver.flows.server import Policy
+from authserver.flows.server import Policy, make_server
 from authserver.oauth.key_encryption import read_key_encryption
 from authserver.web.openapi import read_description
 
@@ -71,9 +71,9 @@ def policy(policy):
 
 
 @pytest.fixture(autouse=True)
-def front_door(server):
+def front_door(server, policy, serving_database):
     rotate(server, lambda _line: None)
-    api.app.app = create_app(server)
+    api.app.app = create_app(make_server(policy, serving_database))
 
 
 @pytest.fixture
