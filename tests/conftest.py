@@ -155,7 +155,11 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def policy() -> Policy:
     """The operator's decisions; a test module may override this fixture."""
-    return Policy(issuer=ISSUER, initial_access_token_hash=hash_credential(INITIAL_ACCESS_TOKEN))
+    return Policy(
+        issuer=ISSUER,
+        initial_access_token_hash=hash_credential(INITIAL_ACCESS_TOKEN),
+        failures_per_minute=1000,  # tests of other things fail to authenticate more often than one may
+    )
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ class Policy:
     initial_access_token_hash: bytes | None = field(default=None, repr=False)
     key_encryption: KeyEncryption | None = field(default=None, repr=False)
     signing_algorithm: str = SIGNING_ALGORITHMS[0]
+    failures_per_minute: int = 10
     # Proxies that may say for whom they ask: networks separated by commas, or *.
     trusted_proxies: str = ""
 
@@ -98,7 +99,7 @@ def make_server(
         random,
     )
     failures = AuthenticationFailures(database)
-    throttle = Throttle(failures)
+    throttle = Throttle(failures, policy.failures_per_minute)
     return AuthorizationServer(
         policy=policy,
         database=database,

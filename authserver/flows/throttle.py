@@ -19,8 +19,6 @@ from authserver.store.authentication_failures import AuthenticationFailures
 
 T = TypeVar("T")
 
-# Failures of one client from one address in one minute, after which the rest of the minute is refused.
-LIMIT = 10
 MINUTE = 60
 _REMEMBERED = 10_000
 
@@ -33,8 +31,9 @@ def who_failed(name: object, address: str) -> bytes:
 class Throttle:
     """What this process knows of who has failed too often."""
 
-    def __init__(self, failures: AuthenticationFailures) -> None:
-        self._failures = failures
+    def __init__(self, failures: AuthenticationFailures, limit: int) -> None:
+        """Refuse the rest of a minute after `limit` failures of one client from one address in it."""
+        self._failures, self._limit = failures, limit
         self._refused_until: OrderedDict[bytes, int] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -47,7 +46,7 @@ class Throttle:
     def failed(self, who: bytes, now: int) -> None:
         """Count a failure. Raises Unavailable."""
         minute = now // MINUTE
-        if self._failures.count(who, minute) < LIMIT:
+        if self._failures.count(who, minute) < self._limit:
             return
         with self._lock:
             self._refused_until[who] = (minute + 1) * MINUTE

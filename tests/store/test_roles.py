@@ -26,7 +26,7 @@ from authserver.oauth.client import SecretCredential
 from authserver.oauth.forms import Form
 from authserver.oauth.registration import ClientMetadata
 from authserver.store.database import Database
-from authserver.store.partitions import PARTITIONED_TABLES, Partitions
+from authserver.store.partitions import PARTITIONED_TABLES, Partitions, partitioned_tables
 from authserver.store.schema_migrations import SchemaMigrations
 
 NOW = int(time.time())
@@ -87,7 +87,10 @@ def serving(url) -> Iterator[psycopg.Connection]:
         "INSERT INTO initial_access_tokens (label, token_hash) VALUES ('mine', sha256('mine'))",
         "SELECT label FROM initial_access_tokens",
         "UPDATE client_secrets SET secret_hash = sha256('mine')",
-        "DELETE FROM client_secrets",
+        "UPDATE client_secrets SET expires_at = NULL",
+        "INSERT INTO trusted_issuers (name, issuer, audience, algorithms) VALUES ('x', 'x', 'x', '{ES256}')",
+        "DELETE FROM client_bindings",
+        "DELETE FROM assertion_jtis",
         # No token that lives longer or may more than it was issued for, and no revocation that is taken back.
         "UPDATE access_tokens SET scope = 'admin'",
         "UPDATE access_tokens SET expires_at = 0",
@@ -129,8 +132,7 @@ def test_the_feed_and_the_locks_work_for_the_role_that_serves(serving):
 
 def test_the_owner_maintains_and_the_role_that_serves_uses_what_it_made(url):
     owner, serving = Database(url("authserver_owner"), patient=True), Database(url("authserver_app"))
-    for table in PARTITIONED_TABLES:
-        maintain(Partitions(owner, table), NOW, HOUR, lambda _line: None)
+    maintain(partitioned_tables(owner), NOW, HOUR, lambda _line: None)
     made = create_client(
         make_server(Policy("https://as.example"), owner), "a", ClientMetadata(scopes=["read"], default_scopes=["read"])
     )
@@ -144,7 +146,7 @@ def test_the_owner_maintains_and_the_role_that_serves_uses_what_it_made(url):
     for table in PARTITIONED_TABLES:
         partitions = Partitions(owner, table)
         assert owner.fetch_all(f"SELECT count(*) FROM {table}_default") == [(0,)]  # type: ignore[arg-type] # a constant
-        maintain(partitions, NOW + 200 * HOUR, HOUR, lambda _line: None)
+        maintain([partitions], NOW + 200 * HOUR, HOUR, lambda _line: None)
         assert all(partition.upper > NOW + 200 * HOUR for partition in partitions.list())
     owner.close()
     serving.close()

@@ -144,19 +144,25 @@ def new_description() -> Description:
 
 
 @pytest.fixture
+def make_process(policy: Policy, clock: Callable[[], float]) -> Callable[[Database], AuthorizationServer]:
+    """Make what one serving process has; a test module may override this fixture."""
+    return lambda database: make_server(policy, database, clock=clock)
+
+
+@pytest.fixture
 def app(
-    policy: Policy, serving_database: Database, clock: Callable[[], float], description: Description
+    make_process: Callable[[Database], AuthorizationServer], serving_database: Database, description: Description
 ) -> DescribedApp:
     """The front door of a process that has no rights but those of sql/roles.sql; `server` is the operator's."""
-    return DescribedApp(make_server(policy, serving_database, clock=clock), description)
+    return DescribedApp(make_process(serving_database), description)
 
 
 @pytest.fixture
 def other_app(
-    policy: Policy, serving_database: Database, clock: Callable[[], float], description: Description
+    make_process: Callable[[Database], AuthorizationServer], serving_database: Database, description: Description
 ) -> DescribedApp:
     """The front door of another process on the same database: its cache knows nothing of the first one's."""
-    return DescribedApp(make_server(policy, serving_database, clock=clock), description)
+    return DescribedApp(make_process(serving_database), description)
 
 
 class CountingDatabase(Database):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import falcon.inspect
@@ -108,6 +108,7 @@ class Tour:
     app: webtest.TestApp
     app_without_database: webtest.TestApp
     app_without_schema: webtest.TestApp
+    app_without_patience: webtest.TestApp
     service_a: Any
     service_b: Any
     jwt: Any
@@ -169,6 +170,23 @@ class Tour:
             self.app_without_database.request(path, method=method, headers=own, status=503)
         self.app.delete(path, headers=own, status=204)
 
+    def throttling(self) -> None:
+        app = self.app_without_patience
+        for path in ("/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/revocations"):
+            for status in (401, 429):
+                form = {"client_id": path, "client_secret": "wrong", "grant_type": "client_credentials", "token": "x"}
+                app.post(path, form, status=status)
+        app.authorization = ("Basic", ("someone", "wrong"))
+        app.get("/oauth/revocations", status=401)
+        app.get("/oauth/revocations", status=429)
+        app.authorization = None
+        wrong = {"Authorization": "Bearer wrong"}
+        app.post_json("/clients/register", {}, headers=wrong, status=401)
+        app.post_json("/clients/register", {}, headers=wrong, status=429)
+        app.get("/clients/register/nobody", headers=wrong, status=401)
+        for method in ("GET", "PUT", "DELETE"):
+            app.request("/clients/register/nobody", method=method, headers=wrong, status=429)
+
     def discovery_and_probes(self) -> None:
         for path in ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi.json"):
             self.app.get(path)
@@ -189,12 +207,13 @@ def tour(app, app_without_database, server, policy, make_client, service_a, serv
     server.clients.revoke_tokens(follower.client_id)
     empty = Database(make_database())
     app_without_schema = type(app)(make_server(policy, empty), description)
-    yield Tour(app, app_without_database, app_without_schema, service_a, service_b, jwt, follower)
+    app_without_patience = type(app)(make_server(replace(policy, failures_per_minute=1), server.database), description)
+    yield Tour(app, app_without_database, app_without_schema, app_without_patience, service_a, service_b, jwt, follower)
     empty.close()
 
 
 def test_every_described_answer_can_be_had(description, tour):
-    for part in (tour.forms, tour.tokens, tour.feed, tour.registration, tour.discovery_and_probes):
+    for part in (tour.forms, tour.tokens, tour.feed, tour.registration, tour.throttling, tour.discovery_and_probes):
         part()
     missing = description.described() - description.given
     missing = {answer for answer in missing if answer[2] != "500"}

@@ -39,8 +39,15 @@ def fetcher():
 
 
 @pytest.fixture
-def server(policy, database, clock, fetcher):
-    return make_server(policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock))
+def make_process(policy, clock, fetcher):
+    return lambda database: make_server(
+        policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock)
+    )
+
+
+@pytest.fixture
+def server(make_process, database):
+    return make_process(database)
 
 
 @pytest.fixture

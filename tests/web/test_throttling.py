@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authserver.flows.throttle import LIMIT, MINUTE
+from authserver.flows.throttle import MINUTE
 from authserver.web.client_address import ClientAddress
 
 ENDPOINTS = ["/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/revocations"]
+LIMIT = 4
 WRONG = {"grant_type": "client_credentials", "token": "x", "client_secret": "wrong"}
+
+
+@pytest.fixture
+def policy(policy):
+    return replace(policy, failures_per_minute=LIMIT)
 
 
 @pytest.fixture(autouse=True)

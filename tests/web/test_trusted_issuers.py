@@ -78,17 +78,15 @@ def fetcher():
 
 
 @pytest.fixture
-def server(policy, database, clock, fetcher):
-    return make_server(policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock))
+def make_process(policy, clock, fetcher):
+    return lambda database: make_server(
+        policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock)
+    )
 
 
 @pytest.fixture
-def other_app(policy, database, clock, fetcher):
-    return webtest.TestApp(
-        create_app(
-            make_server(policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock))
-        )
-    )
+def server(make_process, database):
+    return make_process(database)
 
 
 @pytest.fixture
