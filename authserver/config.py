@@ -79,6 +79,10 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _switch(text: str) -> bool:
+    return _choice("0", "1")(text) == "1"
+
+
 def _partition_hours(text: str) -> int:
     hours = _integer(1, 24)(text)
     if 24 % hours:
@@ -158,6 +162,7 @@ SETTINGS: tuple[Setting, ...] = (
         "127.0.0.1,::1",
         "Proxies whose forwarding headers are believed, separated by commas; * for any.",
     ),
+    Setting("API_DOCS", "0", "1: serve a page at /docs that documents the API. 0: do not.", _switch),
     Setting("LOG_LEVEL", "info", "debug, info, warning or error.", _choice("debug", "info", "warning", "error")),
 )
 
@@ -181,6 +186,7 @@ class Config:
     request_timeout: int
     graceful_timeout: int
     forwarded_allow_ips: str
+    api_docs: bool
     log_level: str
 
 
