@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import falcon
 
 from authserver.config import Config, ConfigError, read_config
+from authserver.fetch.documents import Fetcher
 from authserver.flows.issue import issue
 from authserver.flows.read_feed import read_feed
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
@@ -81,12 +83,17 @@ def make_configured_server(config: Config) -> AuthorizationServer:
         initial_access_token_hash=hash_credential(initial) if initial else None,
         key_encryption=config.key_encryption_key,
         signing_algorithm=config.signing_algorithm,
+        trusted_proxies=config.forwarded_allow_ips,
     )
     try:
         database = Database(config.database_url)
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
-    return make_server(policy, database)
+    fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
+    # Of the threads that serve requests, a quarter may wait for keys of clients and a quarter for those of issuers:
+    # never all, whatever the other servers do.
+    waiting = max(1, config.threads // 4)
+    return make_server(policy, database, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(max_waiting=waiting))
 
 
 def get_app() -> WSGIApp:

@@ -81,13 +81,20 @@ GRANT SELECT, INSERT ON revocations TO authserver_app;
 GRANT USAGE ON revocations_seq TO authserver_app;
 GRANT SELECT ON revocation_feed, revocation_feed_marks TO authserver_app;
 
--- Registration makes, changes and deletes clients. Secrets go with the client: the foreign key sees to that as the owner.
+-- Registration makes, changes and deletes clients, and takes the secrets of one that goes over to keys.
 GRANT SELECT, DELETE ON clients TO authserver_app;
-GRANT SELECT, INSERT ON client_secrets TO authserver_app;
+GRANT SELECT, INSERT, DELETE ON client_secrets TO authserver_app;
 GRANT USAGE ON client_versions TO authserver_app;
 
 -- Whether one may register, not who was given the right.
 GRANT SELECT (token_hash, expires_at) ON initial_access_tokens TO authserver_app;
+
+-- Assertions are used up; whose are believed is an operator's to say.
+GRANT SELECT, INSERT ON assertion_jtis TO authserver_app;
+GRANT SELECT ON trusted_issuers, client_bindings TO authserver_app;
+
+-- Failures are counted.
+GRANT SELECT, INSERT, UPDATE (failures) ON authentication_failures TO authserver_app;
 
 -- Private keys are encrypted. Only `authserver maintain` and `keys` make, change and delete them.
 GRANT SELECT ON signing_keys, signing_key_ring TO authserver_app;

@@ -172,6 +172,13 @@ def test_a_skipped_migration_is_refused() -> None:
         make_plan(read_migrations(), [Applied(1, "clients", None), Applied(3, "initial_access_tokens", None)])
 
 
+def test_an_unknown_version_after_a_gap_is_said_to_be_unknown() -> None:
+    migrations = read_migrations()
+    applied = [Applied(each.version, each.name, None) for each in migrations]
+    with pytest.raises(MigrationError, match="0099_later, which this release does not know"):
+        make_plan(migrations, [*applied, Applied(99, "later", None)])
+
+
 def test_a_renamed_migration_is_refused() -> None:
     with pytest.raises(MigrationError, match="is recorded as 0001_customers"):
         make_plan(read_migrations(), [Applied(1, "customers", None)])
@@ -220,3 +227,23 @@ def test_status_and_plan_change_nothing(url: str, repository: Path) -> None:
     assert "applied  0001_clients.sql by hand" in authserver("--status")
     assert "would adopt 0001_clients.sql" in authserver("--plan")
     assert [row[2] for row in ledger(url)] == [False]
+
+
+def test_status_shows_the_state_also_if_it_does_not_fit_together(url: str, run: Callable[..., list[str]]) -> None:
+    names = [migration.file_name for migration in read_migrations()]
+    run()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM schema_migrations WHERE version = 2")
+        connection.execute("INSERT INTO schema_migrations (version, name) VALUES (99, 'later')")
+    done = subprocess.run(
+        [sys.executable, "-m", "authserver", "migrate", "--status"],
+        env=os.environ | {"AUTHSERVER_DATABASE_URL": url},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    states = ["applied ", "pending ", *("applied " for _ in names[2:])]
+    expected = [f"{state} {name}" for state, name in zip(states, names, strict=True)]
+    assert done.stdout.splitlines() == [*expected, "applied  0099_later.sql by hand, checksum not yet recorded"]
+    assert done.stderr.startswith("authserver: migrate: migration 0002 was skipped")
+    assert done.returncode == 1

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import READ_REVOCATIONS, Client, SecretCredential
+from authserver.oauth.client import READ_REVOCATIONS, Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.errors import PermissionMissing
 from authserver.oauth.forms import Form
 from authserver.oauth.revocation_feed import START, check_cursor, feed_page, read_cursor, read_limit
 
 
-def read_feed(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
+def read_feed(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
     """Authenticate the follower and give one page of revocations, and the cursor to go on from.
 
     Raises CursorGone if the follower has missed some, OAuthError, Unavailable.

@@ -19,9 +19,26 @@ ACCESS_TOKEN = "asat_"  # noqa: S105 - as above
 INITIAL_ACCESS_TOKEN = "asia_"  # noqa: S105 - as above
 REGISTRATION_ACCESS_TOKEN = "asra_"  # noqa: S105 - as above
 
+MAX_LABEL = 100
 _RANDOM_BYTES = 32
 _EXPIRY_DIGITS = 8
+_RECOGNISABLE = re.compile(
+    rf"({'|'.join((CLIENT_SECRET, ACCESS_TOKEN, INITIAL_ACCESS_TOKEN, REGISTRATION_ACCESS_TOKEN))})[A-Za-z0-9_-]+"
+    r"|(eyJ)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*",
+    re.IGNORECASE,
+)
 _OPAQUE = re.compile(rf"{ACCESS_TOKEN}([0-9a-f]{{{_EXPIRY_DIGITS}}})[A-Za-z0-9_-]{{43}}")
+
+
+class InvalidLabel(ValueError):
+    """No name for a credential."""
+
+
+def check_label(label: str) -> str:
+    """The label itself, if a credential may be called so. Raises InvalidLabel."""
+    if not 1 <= len(label) <= MAX_LABEL or not label.isprintable():
+        raise InvalidLabel(f"a label must be 1 to {MAX_LABEL} printable characters")
+    return label
 
 
 def make_credential(marker: str, random: Random) -> str:
@@ -51,3 +68,8 @@ def read_opaque_token(token: str) -> int | None:
     """
     match = _OPAQUE.fullmatch(token)
     return int(match[1], 16) if match else None
+
+
+def conceal(text: str) -> str:
+    """The text with nothing but the marker left of what looks like a secret or token of ours, or like a JWT."""
+    return _RECOGNISABLE.sub(lambda match: f"{match[1] or match[2]}…", text)

@@ -39,6 +39,17 @@ class InvalidClient(OAuthError):
         super().__init__("Client authentication failed.", reason=reason)
 
 
+class Throttled(OAuthError):
+    """Authentication failed too often (RFC 6749 §2.3.1, RFC 6585 §4). `retry_after` is in seconds."""
+
+    code = "temporarily_unavailable"
+    status = 429
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Authentication failed too often. Try again later.", reason="throttled")
+        self.retry_after = retry_after
+
+
 class UnauthorizedClient(OAuthError):
     """The client may not use this grant (RFC 6749 §5.2)."""
 

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import falcon
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import SecretCredential
-from authserver.oauth.client_authentication import read_client_credential
+from authserver.oauth.client_authentication import ClientCredential, read_client_credential
 from authserver.oauth.forms import Form
 from authserver.web.body import read_form
+from authserver.web.client_address import ClientAddress
 
 Answer = TypeVar("Answer")
-Flow = Callable[[AuthorizationServer, SecretCredential, Form], Answer]
+Flow = Callable[[AuthorizationServer, ClientCredential, Form], Answer]
 
 
 class FormEndpoint:
@@ -26,6 +26,7 @@ class FormEndpoint:
     def __init__(self, server: AuthorizationServer, flow: Flow[dict[str, Any]]) -> None:
         self._server = server
         self._flow = flow
+        self._address = ClientAddress(server.policy.trusted_proxies)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = falcon.MEDIA_JSON
@@ -33,7 +34,10 @@ class FormEndpoint:
 
     def _run(self, flow: Flow[Answer], req: falcon.Request) -> Answer:
         form = read_form(req)
-        return flow(self._server, read_client_credential(req.auth, form), form)
+        return flow(self._server, self._credential(req, form), form)
+
+    def _credential(self, req: falcon.Request, form: Form) -> ClientCredential:
+        return read_client_credential(req.auth, form, self._address(req))
 
     def on_request(self, _req: falcon.Request, _resp: falcon.Response) -> None:
         raise falcon.HTTPMethodNotAllowed(self.allowed_methods)

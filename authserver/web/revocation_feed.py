@@ -6,7 +6,6 @@ import json
 
 import falcon
 
-from authserver.oauth.client_authentication import read_client_credential
 from authserver.oauth.forms import Form, parse_form
 from authserver.web.form_endpoint import FormEndpoint
 
@@ -22,4 +21,4 @@ class RevocationFeedEndpoint(FormEndpoint):
         query = parse_form(req.query_string.encode())
         form = Form({name: query.all(name) for name in _PARAMETERS})
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = json.dumps(self._flow(self._server, read_client_credential(req.auth, form), form)).encode()
+        resp.data = json.dumps(self._flow(self._server, self._credential(req, form), form)).encode()
