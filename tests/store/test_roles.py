@@ -87,7 +87,7 @@ def serving(url) -> Iterator[psycopg.Connection]:
         "INSERT INTO initial_access_tokens (label, token_hash) VALUES ('mine', sha256('mine'))",
         "SELECT label FROM initial_access_tokens",
         "UPDATE client_secrets SET secret_hash = sha256('mine')",
-        "INSERT INTO trusted_issuers SELECT * FROM trusted_issuers",
+        "INSERT INTO trusted_issuers (name, issuer, audience, algorithms) VALUES ('mine', 'x', 'x', '{ES256}')",
         "UPDATE trusted_issuers SET jwks = NULL",
         "INSERT INTO client_bindings SELECT * FROM client_bindings",
         # Nothing forgotten that limits what may be done again.
