@@ -19,6 +19,7 @@ from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
 from authserver.oauth.credentials import hash_credential
 from authserver.store.database import Database
+from authserver.web.docs import DOCUMENTATION, DocumentationEndpoint
 from authserver.web.errors import add_error_handlers
 from authserver.web.form_endpoint import FormEndpoint
 from authserver.web.health import Health, Ready
@@ -35,8 +36,11 @@ WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-co
 WSGIApp = falcon.App[Any, Any]
 
 
-def create_app(server: AuthorizationServer) -> WSGIApp:
-    """The application for one authorization server. Connects to nothing until the first request needs it."""
+def create_app(server: AuthorizationServer, *, api_docs: bool = False) -> WSGIApp:
+    """The application for one authorization server, with a page that documents it if the operator wants one.
+
+    Connects to nothing until the first request needs it.
+    """
     app: WSGIApp = falcon.App(middleware=[CommonHeaders()])
     add_error_handlers(app)
     # A method that a resource has no responder for goes to its on_request, where it has one.
@@ -55,7 +59,10 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
         endpoints[metadata.JWKS] = JWKSEndpoint(server)
     probes: dict[str, object] = {"/health": Health(), "/ready": Ready(server)}
     at_root = {well_known: well_known + path for well_known in WELL_KNOWN} | {probe: probe for probe in probes}
-    endpoints[DESCRIPTION] = DescriptionEndpoint(describe(issuer, [*endpoints, DESCRIPTION], at_root))
+    description = describe(issuer, [*endpoints, DESCRIPTION, *([DOCUMENTATION] if api_docs else [])], at_root)
+    endpoints[DESCRIPTION] = DescriptionEndpoint(description)
+    if api_docs:
+        endpoints[DOCUMENTATION] = DocumentationEndpoint(description)
     # An issuer with a path advertises URLs below it; a proxy in front may or may not strip it.
     for prefix in dict.fromkeys(("", path)):
         for route, endpoint in endpoints.items():
@@ -92,6 +99,7 @@ def make_configured_server(config: Config) -> AuthorizationServer:
 def get_app() -> WSGIApp:
     """For gunicorn: read the environment, build the application, or end the process with one line that says why not."""
     try:
-        return create_app(make_configured_server(read_config(os.environ)))
+        config = read_config(os.environ)
+        return create_app(make_configured_server(config), api_docs=config.api_docs)
     except ConfigError as error:
         sys.exit(f"authserver: {error}")

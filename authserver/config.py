@@ -83,6 +83,10 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _switch(text: str) -> bool:
+    return _choice("0", "1")(text) == "1"
+
+
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -222,6 +226,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Proxies whose forwarding headers are believed, separated by commas; * for any.",
         _proxies,
     ),
+    Setting("API_DOCS", "0", "1: serve a page at /docs that documents the API. 0: do not.", _switch),
     Setting("LOG_LEVEL", "info", "debug, info, warning or error.", _choice("debug", "info", "warning", "error")),
 )
 
@@ -248,6 +253,7 @@ class Config:
     request_timeout: int
     graceful_timeout: int
     forwarded_allow_ips: str
+    api_docs: bool
     log_level: str
 
 

@@ -25,12 +25,19 @@ def request_id(req: falcon.Request) -> str:
     return chosen
 
 
+# What a browser makes of an answer that it was lured to: nothing. A page for people has a policy of its own.
+_BROWSER_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
+_NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
+
+
 class CommonHeaders:
     """Falcon middleware: the request id, and headers that every answer carries."""
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: bool) -> None:
         resp.set_header(HEADER, request_id(req))
-        resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.set_headers(_BROWSER_HEADERS)
+        if resp.get_header("Content-Security-Policy") is None:
+            resp.set_header("Content-Security-Policy", _NO_CONTENT_ALLOWED)
         if resp.get_header("Cache-Control") is None:
             # RFC 6749 §5.1, and the same for refusals.
             resp.set_header("Cache-Control", "no-store")

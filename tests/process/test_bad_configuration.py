@@ -40,6 +40,7 @@ WRONG = {
     "REQUEST_TIMEOUT": "0",
     "GRACEFUL_TIMEOUT": "1.5",
     "FORWARDED_ALLOW_IPS": "proxy",
+    "API_DOCS": "yes",
     "LOG_LEVEL": "verbose",
 }
 CASES: dict[str, tuple[str, dict[str, str]]] = {

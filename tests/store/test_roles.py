@@ -26,7 +26,7 @@ from authserver.oauth.client import SecretCredential
 from authserver.oauth.forms import Form
 from authserver.oauth.registration import ClientMetadata
 from authserver.store.database import Database
-from authserver.store.partitions import PARTITIONED_TABLES, Partitions, partitioned_tables
+from authserver.store.partitions import PARTITIONED_TABLES, partitioned_tables
 from authserver.store.schema_migrations import SchemaMigrations
 
 NOW = int(time.time())
@@ -87,10 +87,12 @@ def serving(url) -> Iterator[psycopg.Connection]:
         "INSERT INTO initial_access_tokens (label, token_hash) VALUES ('mine', sha256('mine'))",
         "SELECT label FROM initial_access_tokens",
         "UPDATE client_secrets SET secret_hash = sha256('mine')",
-        "UPDATE client_secrets SET expires_at = NULL",
-        "INSERT INTO trusted_issuers (name, issuer, audience, algorithms) VALUES ('x', 'x', 'x', '{ES256}')",
-        "DELETE FROM client_bindings",
+        "INSERT INTO trusted_issuers (name, issuer, audience, algorithms) VALUES ('mine', 'x', 'x', '{ES256}')",
+        "UPDATE trusted_issuers SET jwks = NULL",
+        "INSERT INTO client_bindings SELECT * FROM client_bindings",
+        # Nothing forgotten that limits what may be done again.
         "DELETE FROM assertion_jtis",
+        "DELETE FROM authentication_failures",
         # No token that lives longer or may more than it was issued for, and no revocation that is taken back.
         "UPDATE access_tokens SET scope = 'admin'",
         "UPDATE access_tokens SET expires_at = 0",
@@ -144,10 +146,10 @@ def test_the_owner_maintains_and_the_role_that_serves_uses_what_it_made(url):
     assert revoke(server, credential, form) == {}
     assert introspect(server, credential, form) == {"active": False}
     for table in PARTITIONED_TABLES:
-        partitions = Partitions(owner, table)
         assert owner.fetch_all(f"SELECT count(*) FROM {table}_default") == [(0,)]  # type: ignore[arg-type] # a constant
-        maintain([partitions], NOW + 200 * HOUR, HOUR, lambda _line: None)
-        assert all(partition.upper > NOW + 200 * HOUR for partition in partitions.list())
+    later = NOW + 200 * HOUR
+    maintain(partitioned_tables(owner), later, HOUR, lambda _line: None)
+    assert all(partition.upper > later for table in partitioned_tables(owner) for partition in table.list())
     owner.close()
     serving.close()
 

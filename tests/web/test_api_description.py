@@ -71,7 +71,7 @@ def test_it_is_valid(app):
 
 
 def test_every_route_is_described_and_every_described_route_is_there(server):
-    routes, described = served(create_app(server)), operations(read_description())
+    routes, described = served(create_app(server, api_docs=True)), operations(read_description())
     assert routes - described == set(), f"add these operations to {FILE}, with every status and schema"
     assert described - routes == set(), f"take these operations out of {FILE}, or serve them"
 
@@ -188,8 +188,10 @@ class Tour:
             app.request("/clients/register/nobody", method=method, headers=wrong, status=429)
 
     def discovery_and_probes(self) -> None:
-        for path in ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi.json"):
-            self.app.get(path)
+        for well_known in ("oauth-authorization-server", "openid-configuration"):
+            self.app.get(f"/.well-known/{well_known}")
+        self.app.get("/openapi.json")
+        self.app.get("/docs")
         tag = self.app.get("/.well-known/jwks.json").headers["ETag"]
         self.app.get("/.well-known/jwks.json", headers={"If-None-Match": tag}, status=304)
         self.app_without_database.get("/.well-known/jwks.json", status=503)
@@ -200,7 +202,18 @@ class Tour:
 
 
 @pytest.fixture
-def tour(app, app_without_database, server, policy, make_client, service_a, service_b, make_database, description):
+def tour(
+    app,
+    app_without_database,
+    server,
+    policy,
+    make_client,
+    service_a,
+    service_b,
+    make_database,
+    description,
+    serving_database,
+):
     revoke_key(server, rotate(server, lambda _line: None).kid, lambda _line: None)
     jwt = make_client(scopes=["read"], audiences=[RESOURCE], access_token_format="jwt")
     follower = make_client("follower", grant_types=[], permissions=["revocations:read"])
@@ -208,6 +221,7 @@ def tour(app, app_without_database, server, policy, make_client, service_a, serv
     empty = Database(make_database())
     app_without_schema = type(app)(make_server(policy, empty), description)
     app_without_patience = type(app)(make_server(replace(policy, failures_per_minute=1), server.database), description)
+    app.app = create_app(make_server(policy, serving_database), api_docs=True)
     yield Tour(app, app_without_database, app_without_schema, app_without_patience, service_a, service_b, jwt, follower)
     empty.close()
 
