@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -93,6 +95,20 @@ def register(app: webtest.TestApp) -> Callable[..., dict[str, Any]]:
         return information
 
     return post
+
+
+@pytest.fixture
+def from_everywhere() -> Callable[[Any], webtest.TestApp]:
+    """A front door of which each request comes from another address, so that no number of failures is throttled."""
+    numbers = itertools.count(1)
+
+    def wrap(app: Any) -> webtest.TestApp:
+        def elsewhere(environ: dict[str, Any], start_response: Any) -> Any:
+            return app(environ | {"REMOTE_ADDR": str(ip_address(next(numbers)))}, start_response)
+
+        return webtest.TestApp(elsewhere)
+
+    return wrap
 
 
 @pytest.fixture

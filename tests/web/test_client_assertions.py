@@ -11,7 +11,6 @@ from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import webtest
 
 from authserver.app import create_app
 from authserver.flows.register import replace_keys
@@ -53,6 +52,11 @@ class Holder:
     def form(self, assertion=None, **more):
         assertion = self.assertion() if assertion is None else assertion
         return ANY | {"client_assertion_type": JWT_BEARER, "client_assertion": assertion} | more
+
+
+@pytest.fixture
+def app(server, from_everywhere):
+    return from_everywhere(create_app(server))
 
 
 @pytest.fixture(scope="module")
@@ -396,10 +400,10 @@ def test_a5_a_jti_is_forgotten_when_its_assertion_has_expired(app, holder, clock
     app.post("/oauth/token", holder.form(holder.assertion(jti="the same")), status=200)
 
 
-def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, database_url, holder, clock):
+def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, database_url, holder, clock, from_everywhere):
     """Eight processes, as far as the database can tell: caches and connections of their own."""
     databases = [Database(database_url) for _ in range(8)]
-    apps = [webtest.TestApp(create_app(make_server(policy, database, clock=clock))) for database in databases]
+    apps = [from_everywhere(create_app(make_server(policy, database, clock=clock))) for database in databases]
     barrier = threading.Barrier(len(apps))
 
     def post(app, form):

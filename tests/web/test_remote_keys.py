@@ -335,8 +335,8 @@ def app_waits(app):
 
 
 @pytest.fixture
-def app(server):
-    app = webtest.TestApp(create_app(server))
+def app(server, from_everywhere):
+    app = from_everywhere(create_app(server))
     app.remote_keys = server.client_cache._prover.client_keys
     return app
 

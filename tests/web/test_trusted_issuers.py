@@ -83,6 +83,11 @@ def server(policy, database, clock, fetcher):
 
 
 @pytest.fixture
+def app(server, from_everywhere):
+    return from_everywhere(create_app(server))
+
+
+@pytest.fixture
 def other_app(policy, database, clock, fetcher):
     return webtest.TestApp(
         create_app(
