@@ -294,14 +294,14 @@ def describe(
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A line for each variable that looks like a setting and is none, with the setting that may have been meant."""
-    known = [setting.variable for setting in SETTINGS]
-    known += [f"{setting.variable}_FILE" for setting in SETTINGS if setting.secret]
+    known = [setting.name for setting in SETTINGS]
+    known += [f"{setting.name}_FILE" for setting in SETTINGS if setting.secret]
     lines = []
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known or _is_service_link(name, environ[name]):
+        if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in known or _is_service_link(name, environ[name]):
             continue
-        (meant,) = get_close_matches(name, known, n=1, cutoff=0.0)
-        lines.append(f"{name} is not a setting and has no effect; the closest one is {meant}")
+        (meant,) = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=0.0)
+        lines.append(f"{name} is not a setting and has no effect; the closest one is {PREFIX}{meant}")
     return lines
 
 

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from authserver.app import create_app
 from authserver.flows.register import replace_keys
 from authserver.flows.server import make_server
 from authserver.oauth.registration import ClientMetadata
@@ -55,8 +54,8 @@ class Holder:
 
 
 @pytest.fixture
-def app(server, from_everywhere):
-    return from_everywhere(create_app(server))
+def app(policy, serving_database, clock, from_everywhere):
+    return from_everywhere(make_server(policy, serving_database, clock=clock))
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +402,7 @@ def test_a5_a_jti_is_forgotten_when_its_assertion_has_expired(app, holder, clock
 def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, database_url, holder, clock, from_everywhere):
     """Eight processes, as far as the database can tell: caches and connections of their own."""
     databases = [Database(database_url) for _ in range(8)]
-    apps = [from_everywhere(create_app(make_server(policy, database, clock=clock))) for database in databases]
+    apps = [from_everywhere(make_server(policy, database, clock=clock)) for database in databases]
     barrier = threading.Barrier(len(apps))
 
     def post(app, form):

@@ -83,8 +83,13 @@ def server(policy, database, clock, fetcher):
 
 
 @pytest.fixture
-def app(server, from_everywhere):
-    return from_everywhere(create_app(server))
+def app(policy, serving_database, clock, fetcher, from_everywhere):
+    def make_keys():
+        return RemoteKeys(clock)
+
+    return from_everywhere(
+        make_server(policy, serving_database, clock=clock, fetcher=fetcher, make_remote_keys=make_keys)
+    )
 
 
 @pytest.fixture
