@@ -55,4 +55,6 @@ def test_a5_of_those_that_arrive_at_once_at_several_processes_one_is_accepted(ur
         for _ in range(ROUNDS):
             form = make_form()
             statuses = list(pool.map(post, itertools.islice(itertools.cycle(urls), AT_ONCE), [form] * AT_ONCE))
-            assert sorted(statuses) == [200] + [401] * (AT_ONCE - 1)
+            # 429: these are many failures of one client from one address.
+            assert statuses.count(200) == 1
+            assert set(statuses) <= {200, 401, 429}

@@ -4,11 +4,13 @@ description, which every answer that a test gets is held against.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import cache
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -248,6 +250,19 @@ def register(app: webtest.TestApp) -> Callable[..., dict[str, Any]]:
         return information
 
     return post
+
+
+@pytest.fixture
+def from_everywhere(description: Description) -> Callable[[AuthorizationServer], DescribedApp]:
+    """A front door of which each request comes from another address, so that no number of failures is throttled."""
+    numbers = itertools.count(1)
+
+    class FromEverywhere(DescribedApp):
+        def do_request(self, req: Any, status: Any = None, expect_errors: Any = None) -> webtest.TestResponse:
+            req.environ["REMOTE_ADDR"] = str(ip_address(next(numbers)))
+            return super().do_request(req, status=status, expect_errors=expect_errors)
+
+    return lambda server: FromEverywhere(server, description)
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import webtest
 
-from authserver.app import create_app
 from authserver.flows.register import replace_keys
 from authserver.flows.server import make_server
 from authserver.oauth.registration import ClientMetadata
@@ -53,6 +51,11 @@ class Holder:
     def form(self, assertion=None, **more):
         assertion = self.assertion() if assertion is None else assertion
         return ANY | {"client_assertion_type": JWT_BEARER, "client_assertion": assertion} | more
+
+
+@pytest.fixture
+def app(policy, serving_database, clock, from_everywhere):
+    return from_everywhere(make_server(policy, serving_database, clock=clock))
 
 
 @pytest.fixture(scope="module")
@@ -396,10 +399,10 @@ def test_a5_a_jti_is_forgotten_when_its_assertion_has_expired(app, holder, clock
     app.post("/oauth/token", holder.form(holder.assertion(jti="the same")), status=200)
 
 
-def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, database_url, holder, clock):
+def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, database_url, holder, clock, from_everywhere):
     """Eight processes, as far as the database can tell: caches and connections of their own."""
     databases = [Database(database_url) for _ in range(8)]
-    apps = [webtest.TestApp(create_app(make_server(policy, database, clock=clock))) for database in databases]
+    apps = [from_everywhere(make_server(policy, database, clock=clock)) for database in databases]
     barrier = threading.Barrier(len(apps))
 
     def post(app, form):

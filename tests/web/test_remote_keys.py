@@ -342,8 +342,12 @@ def app_waits(app):
 
 
 @pytest.fixture
-def app(server):
-    app = webtest.TestApp(create_app(server))
+def app(policy, serving_database, clock, fetcher, from_everywhere):
+    def make_keys():
+        return RemoteKeys(clock)
+
+    server = make_server(policy, serving_database, clock=clock, fetcher=fetcher, make_remote_keys=make_keys)
+    app = from_everywhere(server)
     app.remote_keys = server.client_cache._prover.client_keys
     return app
 
