@@ -121,7 +121,9 @@ def _tell_how_to_go_on(stack: Stack, resource_server: str, token_request: dict[s
     print(f"    curl -i -H 'Authorization: Bearer TOKEN' {resource_server}/protected")
     print(f"    psql '{stack.postgres.url()}'    # as root: any user; otherwise as you")
     print("To stop and remove it:")
-    print(f"    kill {pids}; kill -INT {stack.postgres.pid}; rm -r {stack.directory}")
+    home, postgres = stack.postgres.home, stack.postgres.pid
+    stopped = f"while [ -e {home}/data/postmaster.pid ]; do sleep 0.1; done"
+    print(f"    kill {pids}; kill -INT {postgres}; {stopped}; rm -r {stack.directory} {home}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from types import TracebackType
 
 import requests
 
-from authserver.dev.postgres import EmbeddedPostgres
+from authserver.dev.postgres import EmbeddedPostgres, private_log
 
 _PATIENCE = 30.0  # seconds for a server to answer
 RESOURCE = "http://service-b.test"
@@ -42,7 +42,7 @@ class Server:
         clean = {
             k: v for k, v in os.environ.items() if not k.startswith(("AUTHSERVER_", "OAUTH2_", "RESOURCE_SERVER_"))
         }
-        with log.open("ab") as output:
+        with private_log(log) as output:
             self.process = subprocess.Popen(  # noqa: S603 - this interpreter and a module of ours
                 [sys.executable, "-m", *command],
                 env=clean | dict(environment),

