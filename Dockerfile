@@ -1,5 +1,6 @@
 # One image, three uses by command: `authserver serve` (the default), `python -m resource_server`, `authserver migrate`.
 # Needs no BuildKit. Build: docker build -t authserver .
+# To pin the base by digest: --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -34,6 +35,8 @@ ENV PATH=/opt/authserver/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     AUTHSERVER_BIND=0.0.0.0:8000 \
     RESOURCE_SERVER_BIND=0.0.0.0:8000
+# What the base has for installing packages would serve only an intruder.
+RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/* /usr/local/lib/python3*/ensurepip
 COPY --from=build /opt/authserver /opt/authserver
 WORKDIR /tmp
 USER 10001:10001

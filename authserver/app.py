@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 import falcon
 
 from authserver.config import Config, ConfigError, read_config
+from authserver.fetch.documents import Fetcher
 from authserver.flows.issue import issue
+from authserver.flows.read_feed import read_feed
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
@@ -22,8 +25,10 @@ from authserver.web.health import Health, Ready
 from authserver.web.introspect import IntrospectionEndpoint
 from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
+from authserver.web.openapi import DESCRIPTION, DescriptionEndpoint, describe
 from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
 from authserver.web.request_id import CommonHeaders
+from authserver.web.revocation_feed import RevocationFeedEndpoint
 
 WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
@@ -42,19 +47,23 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
         metadata.TOKEN: FormEndpoint(server, issue),
         metadata.INTROSPECT: IntrospectionEndpoint(server),
         metadata.REVOKE: FormEndpoint(server, revoke),
+        metadata.REVOCATIONS: RevocationFeedEndpoint(server, read_feed),
         metadata.REGISTER: RegistrationEndpoint(server),
         f"{metadata.REGISTER}/{{client_id}}": ClientConfigurationEndpoint(server),
     }
     if server.policy.signs:
         endpoints[metadata.JWKS] = JWKSEndpoint(server)
+    probes: dict[str, object] = {"/health": Health(), "/ready": Ready(server)}
+    at_root = {well_known: well_known + path for well_known in WELL_KNOWN} | {probe: probe for probe in probes}
+    endpoints[DESCRIPTION] = DescriptionEndpoint(describe(issuer, [*endpoints, DESCRIPTION], at_root))
     # An issuer with a path advertises URLs below it; a proxy in front may or may not strip it.
     for prefix in dict.fromkeys(("", path)):
         for route, endpoint in endpoints.items():
             app.add_route(prefix + route, endpoint)
         for well_known in WELL_KNOWN:
             app.add_route(well_known + prefix, MetadataEndpoint(server.policy))
-    app.add_route("/health", Health())
-    app.add_route("/ready", Ready(server))
+    for route, probe in probes.items():
+        app.add_route(route, probe)
     return app
 
 
@@ -67,12 +76,17 @@ def make_configured_server(config: Config) -> AuthorizationServer:
         initial_access_token_hash=hash_credential(initial) if initial else None,
         key_encryption=config.key_encryption_key,
         signing_algorithm=config.signing_algorithm,
+        trusted_proxies=config.forwarded_allow_ips,
     )
     try:
         database = Database(config.database_url)
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
-    return make_server(policy, database)
+    fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
+    # Of the threads that serve requests, a quarter may wait for keys of clients and a quarter for those of issuers:
+    # never all, whatever the other servers do.
+    waiting = max(1, config.threads // 4)
+    return make_server(policy, database, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(max_waiting=waiting))
 
 
 def get_app() -> WSGIApp:

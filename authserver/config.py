@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,6 +83,47 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
+
+
+def _ca_bundle(text: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        if text:
+            context.load_verify_locations(text)
+    except OSError:
+        raise ValueError("must be a PEM file of certificates") from None
+    return context
+
+
+def _bind(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if text.startswith("unix:"):
+        valid = len(text) > len("unix:")
+    elif text.startswith("fd://"):
+        valid = text.removeprefix("fd://").isdecimal()
+    else:
+        bare = re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+", host) is not None
+        valid = bool(colon) and bare and re.fullmatch(r"[0-9]{1,5}", port) is not None and int(port) <= 65535  # noqa: PLR2004 - the highest port
+    if not valid:
+        raise ValueError("must be HOST:PORT, unix:PATH or fd://NUMBER")
+    return text
+
+
+def _proxies(text: str) -> str:
+    try:
+        for proxy in text.split(","):
+            if proxy.strip() not in ("", "*"):
+                ip_network(proxy.strip())
+    except ValueError:
+        raise ValueError("must be IP addresses or networks, separated by commas, or *") from None
+    return text
+
+
 def _partition_hours(text: str) -> int:
     hours = _integer(1, 24)(text)
     if 24 % hours:
@@ -132,7 +177,25 @@ SETTINGS: tuple[Setting, ...] = (
         "Hours of expiry that share one partition of the token table; must divide 24.",
         _partition_hours,
     ),
-    Setting("BIND", "127.0.0.1:8000", "Address to listen on: HOST:PORT or unix:PATH."),
+    Setting(
+        "JWKS_ALLOWED_NETWORKS",
+        "",
+        "Networks, beside public addresses, from which keys (jwks_uri) may be fetched, separated by commas.",
+        _networks,
+    ),
+    Setting(
+        "JWKS_ALLOW_HTTP",
+        "no",
+        "yes: keys may be fetched without TLS. For development only.",
+        _choice("yes", "no"),
+    ),
+    Setting(
+        "JWKS_CA_BUNDLE",
+        "",
+        "PEM file of authorities to trust, beside the system's, when keys are fetched.",
+        _ca_bundle,
+    ),
+    Setting("BIND", "127.0.0.1:8000", "Address to listen on: HOST:PORT, unix:PATH or fd://NUMBER.", _bind),
     Setting(
         "WORKERS",
         "",
@@ -157,6 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         "FORWARDED_ALLOW_IPS",
         "127.0.0.1,::1",
         "Proxies whose forwarding headers are believed, separated by commas; * for any.",
+        _proxies,
     ),
     Setting("LOG_LEVEL", "info", "debug, info, warning or error.", _choice("debug", "info", "warning", "error")),
 )
@@ -174,6 +238,9 @@ class Config:
     signing_algorithm: str
     key_rotation_days: int
     partition_hours: int
+    jwks_allowed_networks: tuple[IPv4Network | IPv6Network, ...]
+    jwks_allow_http: str
+    jwks_ca_bundle: ssl.SSLContext
     bind: str
     workers: int
     threads: int
@@ -206,8 +273,10 @@ def read_setting(setting: Setting, environ: Mapping[str, str]) -> Any:
         raise ConfigError(f"{setting.variable} {error}") from None
 
 
-def describe(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Each setting with its present value and its help: secrets masked, what is wrong named."""
+def describe(
+    environ: Mapping[str, str], show: Mapping[str, Callable[[str], str]] = MappingProxyType({})
+) -> list[tuple[str, str, str]]:
+    """Each setting with its present value and its help: what is wrong named, secrets masked, or as `show` has them."""
     rows = []
     for setting in SETTINGS:
         try:
@@ -217,9 +286,30 @@ def describe(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
         except (ConfigError, ValueError) as error:
             shown = f"wrong: {error}"
         else:
-            shown = "(not set)" if not value else "********" if setting.secret else value
+            mask = show.get(setting.name, lambda _value: "********") if setting.secret else str
+            shown = mask(value) if value else "(not set)"
         rows.append((setting.variable, shown, setting.help))
     return rows
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable that looks like a setting and is none, with the setting that may have been meant."""
+    known = [setting.name for setting in SETTINGS]
+    known += [f"{setting.name}_FILE" for setting in SETTINGS if setting.secret]
+    lines = []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in known or _is_service_link(name, environ[name]):
+            continue
+        (meant,) = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=0.0)
+        lines.append(f"{name} is not a setting and has no effect; the closest one is {PREFIX}{meant}")
+    return lines
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    # Kubernetes puts such variables into every container for each service, and one may well be called "authserver".
+    return re.fullmatch(
+        r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT_\d+_[A-Z]+(_PROTO|_PORT|_ADDR)?", name
+    ) is not None or (name.endswith("_PORT") and "://" in value)
 
 
 def _raw(setting: Setting, environ: Mapping[str, str]) -> str | None:
@@ -230,6 +320,10 @@ def _raw(setting: Setting, environ: Mapping[str, str]) -> str | None:
     if value is not None:
         raise ConfigError(f"{setting.variable} and {setting.variable}_FILE are both set: keep one")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{setting.variable}_FILE cannot be read: {type(error).__name__}") from None
+    if not text:
+        # Unlike an empty variable, a file is there on purpose: its content has gone missing.
+        raise ConfigError(f"{setting.variable}_FILE is empty")
+    return text

@@ -1,37 +1,63 @@
 """gunicorn's settings, from the environment: `gunicorn -c authserver/gunicorn_conf.py 'authserver.app:get_app()'`."""
 
-import ipaddress
+import logging
 import os
 import sys
+import threading
+from typing import Any
 
-from gunicorn.util import parse_address
+from gunicorn.systemd import listen_fds
 
 from authserver.app import make_configured_server
-from authserver.config import Config, ConfigError, read_config
+from authserver.config import ConfigError, read_config, unknown_variables
+from authserver.flows.ready import is_ready
+from authserver.listening import CannotListen, check_address
 from authserver.logs import JsonLogger
+from authserver.store.database import Unavailable
 from authserver.worker import Worker
 
+_log = logging.getLogger("authserver.start")
 
-def _check(config: Config) -> None:
-    """Find here what gunicorn would report without naming the setting, or start worker after worker on."""
-    make_configured_server(config)  # for the connection string; it connects to nothing
+
+def on_starting(server: Any) -> None:
+    """gunicorn calls this once, before it listens, and not at a reload: end here if it could not listen."""
+    for line in unknown_variables(os.environ):
+        _log.warning(line)
+    # Sockets that systemd or, at a USR2, the predecessor hands on are bound already.
+    if listen_fds(unset_environment=False) or "GUNICORN_FD" in os.environ or server.cfg.reuse_port:
+        return
     try:
-        parse_address(config.bind)
-    except RuntimeError:
-        raise ConfigError("AUTHSERVER_BIND must be HOST:PORT or unix:PATH") from None
+        for address in server.cfg.address:
+            if not isinstance(address, int):
+                check_address(address)
+    except CannotListen as error:
+        sys.exit(f"authserver: AUTHSERVER_BIND {error}")
+
+
+def post_worker_init(worker: Any) -> None:
+    """gunicorn calls this in each new worker. The first of all reports on the database, once and beside its work."""
+    if worker.age == 1:
+        threading.Thread(target=_report_database, daemon=True).start()
+
+
+def _report_database() -> None:
+    server = make_configured_server(_config)
     try:
-        for proxy in config.forwarded_allow_ips.split(","):
-            if proxy.strip() not in ("", "*"):
-                ipaddress.ip_network(proxy.strip())
-    except ValueError:
-        raise ConfigError(
-            "AUTHSERVER_FORWARDED_ALLOW_IPS must be IP addresses or networks, separated by commas, or *"
-        ) from None
+        ready = is_ready(server)
+    except Unavailable as error:
+        _log.warning("the database cannot be asked, /ready is 503 until it can: %s", error)
+        return
+    finally:
+        server.database.close()
+    if ready:
+        _log.info("the database answers and its schema is current")
+    else:
+        _log.warning("the schema is behind this release, /ready is 503: run 'authserver migrate'")
 
 
 try:
     _config = read_config(os.environ)
-    _check(_config)
+    make_configured_server(_config)  # for the connection string; it connects to nothing
 except ConfigError as _error:
     sys.exit(f"authserver: {_error}")
 

@@ -86,13 +86,15 @@ def make_plan(migrations: Sequence[Migration], applied: Sequence[Applied]) -> Pl
     known = {migration.version: migration for migration in migrations}
     adopt = []
     for expected, row in enumerate(applied, start=1):
+        migration = known.get(row.version)
+        if migration is None:
+            raise MigrationError(
+                f"the database has {row.version:04d}_{row.name}, which this release does not know: use a newer one"
+            )
         if row.version != expected:
             raise MigrationError(
                 f"migration {expected:04d} was skipped: {row.version:04d} is applied; apply it by hand"
             )
-        migration = known.get(row.version)
-        if migration is None:
-            raise MigrationError(f"the database has {row.version:04d}_{row.name}, which this release does not know")
         if migration.name != row.name:
             raise MigrationError(f"{migration.file_name} is recorded as {row.version:04d}_{row.name}")
         if row.checksum is None:

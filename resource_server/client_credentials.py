@@ -16,10 +16,11 @@ from requests.utils import rewind_body
 
 from resource_server.bearer import token_from
 from resource_server.deadline import Clock, Deadline
-from resource_server.endpoint import Endpoint, Http
+from resource_server.endpoint import Endpoint
 from resource_server.errors import AccessError, UnavailableError
 from resource_server.per_process import PerProcess
 from resource_server.single_flight import SingleFlight
+from resource_server.transport import Http
 
 _MARGIN: Final = 30.0
 _INVALID_TOKEN: Final = re.compile(r'\bBearer\b.*\berror\s*=\s*"?invalid_token\b', re.IGNORECASE | re.DOTALL)

@@ -1,6 +1,6 @@
-"""Measure introspection and token issuance against an empty endpoint: `scripts/bench.sh`.
+"""Measure introspection and token issuance, in both formats, against an empty endpoint: `scripts/bench.sh`.
 
-All three run under the same gunicorn configuration, in production's way: access log on, to a file; PostgreSQL durable.
+All run under the same gunicorn configuration, in production's way: access log on, to a file; PostgreSQL durable.
 Rounds alternate between them, so that what else the machine does falls on each alike; a ratio is formed within a round.
 AUTHSERVER_WORKERS and AUTHSERVER_THREADS are taken from the environment.
 """
@@ -29,7 +29,7 @@ import falcon
 import psycopg
 import requests
 
-from authserver.dev.stack import Server, Stack, free_port
+from authserver.dev.stack import RESOURCE, Server, Stack, free_port
 
 TOKENS = 500
 _STATUS_OK = b"HTTP/1.1 200"
@@ -178,25 +178,34 @@ def start_ceiling(stack: Stack) -> Load:
 
 
 def prepare(stack: Stack) -> list[Load]:
-    """Register a client and get the tokens to introspect."""
-    answer = requests.post(
-        f"{stack.issuer}/clients/register",
-        headers={"Authorization": f"Bearer {stack.initial_access_token}"},
-        json={"scope": "read write", "default_scopes": "read"},
-        timeout=10,
-    )
-    answer.raise_for_status()
-    credential = {name: answer.json()[name] for name in ("client_id", "client_secret")}
-    ask = {"grant_type": "client_credentials", "scope": "read", **credential}
-    with requests.Session() as session:
-        tokens = [
-            session.post(f"{stack.issuer}/oauth/token", ask, timeout=10).json()["access_token"] for _ in range(TOKENS)
+    """Register a client for each format and get the tokens to introspect."""
+    loads = []
+    for token_format in ("opaque", "jwt"):
+        document = {"scope": "read write", "default_scope": "read", "audiences": [RESOURCE]}
+        answer = requests.post(
+            f"{stack.issuer}/clients/register",
+            headers={"Authorization": f"Bearer {stack.initial_access_token}"},
+            json=document | {"access_token_format": token_format},
+            timeout=10,
+        )
+        answer.raise_for_status()
+        credential = {name: answer.json()[name] for name in ("client_id", "client_secret")}
+        ask = {"grant_type": "client_credentials", "scope": "read", **credential}
+        forms = [{"token": token, **credential} for token in get_tokens(stack, ask, TOKENS)]
+        loads += [
+            Load(f"introspect, {token_format}", f"{stack.issuer}/oauth/introspect", forms),
+            Load(f"token, {token_format}", f"{stack.issuer}/oauth/token", [ask]),
         ]
-    forms = [{"token": token, **credential} for token in tokens]
-    return [
-        Load("introspect, active", f"{stack.issuer}/oauth/introspect", forms),
-        Load("token", f"{stack.issuer}/oauth/token", [ask]),
-    ]
+    return loads
+
+
+def get_tokens(stack: Stack, ask: dict[str, str], number: int) -> list[str]:
+    """So many access tokens."""
+    with requests.Session() as session:
+        return [
+            str(session.post(f"{stack.issuer}/oauth/token", ask, timeout=10).json()["access_token"])
+            for _ in range(number)
+        ]
 
 
 def run(

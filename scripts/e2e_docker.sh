@@ -54,6 +54,7 @@ read_options() {
     esac
     shift
   done
+  check_settings "$limit" "$image" "$postgres_image"
 }
 
 # As k8s/base has it. What follows the image is the command; values come from the environment, not the command line.
@@ -104,7 +105,7 @@ start_database() {
 }
 
 start_servers() {
-  local replica token
+  local replica client
   say "Migrating the schema"
   authserver migrate
   authserver maintain >/dev/null
@@ -115,7 +116,8 @@ start_servers() {
   done
   authserver_urls=$(urls "$run-authserver-1" "$run-authserver-2")
   say "Registering service-b and starting two resource servers"
-  OAUTH2_CLIENT_SECRET=$(authserver client create service-b --no-grant --resource "$RESOURCE" | client_secret)
+  client=$(authserver client create service-b --no-grant --resource "$RESOURCE")
+  OAUTH2_CLIENT_SECRET=$(printf '%s' "$client" | client_secret)
   export OAUTH2_CLIENT_SECRET
   for replica in 1 2; do
     start "resource-server-$replica" --env OAUTH2_CLIENT_SECRET --env OAUTH2_CLIENT_ID=service-b \
@@ -129,7 +131,7 @@ stop_servers() {
   local container status
   say "Stopping the servers with SIGTERM"
   for container in resource-server-1 resource-server-2 authserver-1 authserver-2; do
-    docker stop --time 30 "$run-$container" >/dev/null
+    docker stop -t 30 "$run-$container" >/dev/null
     status=$(docker inspect --format '{{.State.ExitCode}}' "$run-$container")
     [[ $status == 0 ]] || die "$container ended with status $status"
   done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests and checks. Needs Python 3.11 or newer and nothing else.
+# All tests and checks. Needs Python 3.11 or newer and a package index.
 # Usage: scripts/test.sh [PYTEST ARGUMENTS]     with arguments: only pytest, with these
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

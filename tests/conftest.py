@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
+import ssl
+import threading
 import time
 import warnings
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
 from psycopg.conninfo import make_conninfo
 
 from authserver.app import create_app
@@ -25,7 +32,7 @@ from authserver.migrate import migrate, read_migrations
 from authserver.oauth.credentials import hash_credential
 from authserver.oauth.registration import ClientMetadata
 from authserver.store.database import Database
-from authserver.store.partitions import PARTITIONED_TABLES, Partitions
+from authserver.store.partitions import PARTITIONED_TABLES, partitioned_tables
 from authserver.store.schema_migrations import SchemaMigrations
 
 with warnings.catch_warnings():
@@ -71,8 +78,7 @@ def migrated_database(make_database: Callable[[], str]) -> str:
     database = Database(url, patient=True)
     migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
 
-    for table in PARTITIONED_TABLES:
-        maintain(Partitions(database, table), int(time.time()), 6 * HOUR, lambda _line: None)
+    maintain(partitioned_tables(database), int(time.time()), 6 * HOUR, lambda _line: None)
     database.close()
     return url
 
@@ -81,9 +87,41 @@ def migrated_database(make_database: Callable[[], str]) -> str:
 def database_url(migrated_database: str) -> str:
     """The connection string of a database with the schema and no rows."""
     with psycopg.connect(migrated_database, autocommit=True) as connection:
-        for table in ("access_tokens", "clients", "initial_access_tokens", "signing_keys", "revocations"):
+        # Deleting a client leaves a revocation behind.
+        for table in (
+            "clients",
+            "trusted_issuers",
+            "initial_access_tokens",
+            "signing_keys",
+            "authentication_failures",
+            *PARTITIONED_TABLES,
+        ):
             connection.execute(f'DELETE FROM "{table}"')
     return migrated_database
+
+
+@pytest.fixture(scope="session")
+def give_roles(repository: Path) -> Callable[[str], Callable[[str], str]]:
+    """Apply sql/roles.sql to a database; gives its connection string by role."""
+
+    password = secrets.token_hex(16)
+
+    def give(url: str) -> Callable[[str], str]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            # Roles are the whole server's, and another run may be giving them on its own database at this instant.
+            connection.execute("SELECT pg_advisory_lock(1)")
+            connection.execute((repository / "sql/roles.sql").read_bytes())
+            for role in ("authserver_owner", "authserver_app"):
+                connection.execute(f"ALTER ROLE {role} PASSWORD '{password}'")
+        return lambda role: make_conninfo(url, user=role, password=password)
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def serving_url(migrated_database: str, give_roles: Callable[[str], Callable[[str], str]]) -> str:
+    """The connection string of that database for the role that serves requests, which may do nothing else."""
+    return give_roles(migrated_database)("authserver_app")
 
 
 @dataclass
@@ -195,7 +233,110 @@ def service_b(make_client: Callable[..., Party]) -> Party:
     return make_client("service-b", grant_types=[], resource_identifiers=[RESOURCE])
 
 
+class Signer:
+    """A key pair, and the JWTs that it signs: also those that nobody should."""
+
+    def __init__(self, algorithm: str = "ES256", kid: str | None = "k1") -> None:
+        self.algorithm = algorithm
+        generate = {"ES": lambda: ECKey.generate_key("P-256"), "Ed": lambda: OKPKey.generate_key("Ed25519")}
+        self.key = generate.get(algorithm[:2], lambda: RSAKey.generate_key(2048))()
+        self.kid = kid
+
+    def jwk(self, **members: Any) -> dict[str, Any]:
+        """The public key."""
+        return {**self.key.as_dict(private=False), **({"kid": self.kid} if self.kid else {}), **members}
+
+    def jwks(self) -> dict[str, Any]:
+        return {"keys": [self.jwk()]}
+
+    def sign(self, claims: object, *, payload: bytes | None = None, **header: Any) -> str:
+        """A JWS of the claims, or of the bytes as they stand. A header member of None is left out."""
+        header = {"alg": self.algorithm, "kid": self.kid, **header}
+        head = json.dumps({name: value for name, value in header.items() if value is not None}).encode()
+        signed = f"{segment(head)}.{segment(json.dumps(claims).encode() if payload is None else payload)}"
+        signature = JWSRegistry.algorithms[self.algorithm].sign(signed.encode(), self.key)
+        return f"{signed}.{segment(signature)}"
+
+
+def segment(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@pytest.fixture(scope="session")
+def make_signer() -> Callable[..., Signer]:
+    """Make a key pair: `make_signer("RS256", kid="k2")`."""
+    return Signer
+
+
+class Site(ThreadingHTTPServer):
+    """A web server of somebody else on a real socket: `site.pages["/path"] = document, bytes, or what answers`."""
+
+    daemon_threads = True
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), _Page)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.pages: dict[str, Any] = {}
+        self.asked: list[str] = []
+        self.hosts: list[str] = []
+        self.port: int = self.server_address[1]
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up is what some tests are about."""
+
+    def end(self) -> None:
+        self.ended.set()
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+
+class _Page(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.server.hosts.append(self.headers["Host"])
+        page = self.server.pages.get(self.path)
+        if callable(page):
+            page(self)
+            return
+        body = page if isinstance(page, bytes) else json.dumps(page).encode()
+        self.send_response(404 if page is None else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 @pytest.fixture
+def make_site() -> Iterator[Callable[..., Site]]:
+    """Start a web server: `make_site(tls_context)`."""
+    sites: list[Site] = []
+
+    def make(tls: ssl.SSLContext | None = None) -> Site:
+        sites.append(Site(tls))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.end()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """A web server without TLS."""
+    return make_site()
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parent.parent

@@ -12,7 +12,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import yaml
 
 from authserver.config import SETTINGS
 from authserver.store.queries import load
@@ -22,17 +24,20 @@ from resource_server.config import SETTINGS as RESOURCE_SERVER_SETTINGS
 MAY_USE = {
     "oauth": set(),
     "store": {"oauth"},
-    "flows": {"oauth", "store", "migrate"},
+    # From where a client or an issuer says; apart, so that nothing else opens connections.
+    "fetch": {"oauth"},
+    "flows": {"oauth", "store", "migrate", "fetch"},
     "web": {"flows", "oauth", "store", "config"},
-    "cli": {"flows", "migrate", "config", "dev", "store", "oauth"},
+    "cli": {"fetch", "flows", "migrate", "config", "dev", "store", "oauth"},
     "dev": set(),
     "migrate": {"store"},
     "config": {"oauth"},
-    "app": {"config", "flows", "oauth", "store", "web"},
+    "app": {"config", "fetch", "flows", "oauth", "store", "web"},
     "logs": {"oauth", "web"},
     "http_framing": set(),
     "worker": {"http_framing"},
-    "gunicorn_conf": {"app", "config", "logs", "worker"},
+    "listening": set(),
+    "gunicorn_conf": {"app", "config", "flows", "listening", "logs", "store", "worker"},
     "__init__": set(),
     "__main__": {"cli"},
 }
@@ -41,6 +46,7 @@ ONLY_HERE = {
     "falcon": {"web", "app"},
     "gunicorn": {"logs", "worker", "gunicorn_conf"},
     "requests": {"dev"},
+    "socket": {"fetch", "worker", "listening", "dev"},
 }
 PURE = set(sys.stdlib_module_names) - {"socket", "subprocess", "os", "secrets", "random", "time", "urllib.request"}
 
@@ -148,11 +154,26 @@ def test_every_dependency_is_explained(repository: Path) -> None:
     assert explained == names
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md"))])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", *(f"docs/{name}.md" for name in ("operations", "api", "kubernetes", "workload-identity"))],
+)
 def test_links_in_documents_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{document}: {target}"
+
+
+def test_manifests_in_documents_are_valid(repository: Path) -> None:
+    text = (repository / "docs/workload-identity.md").read_text()
+    manifests = [
+        manifest
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        for manifest in yaml.safe_load_all(block)
+    ]
+    assert [manifest["kind"] for manifest in manifests] == ["ServiceAccount", "Job"]
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.31", strict=True)
 
 
 def test_the_wheel_runs_by_itself(repository: Path, tmp_path: Path, make_database: Callable[[], str]) -> None:
@@ -165,8 +186,9 @@ def test_the_wheel_runs_by_itself(repository: Path, tmp_path: Path, make_databas
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for file in (repository / "sql").glob("*.sql"):
-        assert f"authserver/migrations/{file.name}" in names
+    migrations = {f"authserver/migrations/{file.name}" for file in (repository / "sql").glob("[0-9]*.sql")}
+    assert {name for name in names if name.startswith("authserver/migrations/")} == migrations
+    assert "authserver/web/openapi.json" in names
     assert not any(name.startswith(("tests/", "sql/")) for name in names)
 
     venv.create(tmp_path / "venv", with_pip=True)

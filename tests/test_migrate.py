@@ -77,7 +77,7 @@ def directory(tmp_path: Path, repository: Path) -> Path:
 
 
 def test_the_runner_applies_all_and_then_nothing(url: str, run: Callable[..., list[str]], repository: Path) -> None:
-    names = sorted(path.name for path in (repository / "sql").glob("*.sql"))
+    names = sorted(path.name for path in (repository / "sql").glob("[0-9]*.sql"))
     assert run() == [f"applied {name}" for name in names]
     assert run() == ["nothing to do"]
     assert [row[2] for row in ledger(url)] == [True] * len(names)
@@ -86,7 +86,7 @@ def test_the_runner_applies_all_and_then_nothing(url: str, run: Callable[..., li
 
 def test_by_hand_and_by_runner_leave_the_same_schema(make_database: MakeDatabase, repository: Path) -> None:
     by_hand, by_runner = make_database(), make_database()
-    for file in sorted((repository / "sql").glob("*.sql")):
+    for file in sorted((repository / "sql").glob("[0-9]*.sql")):
         psql(by_hand, file)
     database = Database(by_runner, patient=True)
     migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
@@ -104,7 +104,7 @@ def test_by_hand_and_by_runner_leave_the_same_schema(make_database: MakeDatabase
 
 
 def test_files_applied_by_hand_are_adopted(url: str, run: Callable[..., list[str]], repository: Path) -> None:
-    files = sorted((repository / "sql").glob("*.sql"))
+    files = sorted((repository / "sql").glob("[0-9]*.sql"))
     psql(url, files[0])
     assert [row[2] for row in ledger(url)] == [False]
     assert run()[0] == f"adopted {files[0].name}, applied by hand"
@@ -172,6 +172,13 @@ def test_a_skipped_migration_is_refused() -> None:
         make_plan(read_migrations(), [Applied(1, "clients", None), Applied(3, "initial_access_tokens", None)])
 
 
+def test_an_unknown_version_after_a_gap_is_said_to_be_unknown() -> None:
+    migrations = read_migrations()
+    applied = [Applied(each.version, each.name, None) for each in migrations]
+    with pytest.raises(MigrationError, match="0099_later, which this release does not know"):
+        make_plan(migrations, [*applied, Applied(99, "later", None)])
+
+
 def test_a_renamed_migration_is_refused() -> None:
     with pytest.raises(MigrationError, match="is recorded as 0001_customers"):
         make_plan(read_migrations(), [Applied(1, "customers", None)])
@@ -220,3 +227,23 @@ def test_status_and_plan_change_nothing(url: str, repository: Path) -> None:
     assert "applied  0001_clients.sql by hand" in authserver("--status")
     assert "would adopt 0001_clients.sql" in authserver("--plan")
     assert [row[2] for row in ledger(url)] == [False]
+
+
+def test_status_shows_the_state_also_if_it_does_not_fit_together(url: str, run: Callable[..., list[str]]) -> None:
+    names = [migration.file_name for migration in read_migrations()]
+    run()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM schema_migrations WHERE version = 2")
+        connection.execute("INSERT INTO schema_migrations (version, name) VALUES (99, 'later')")
+    done = subprocess.run(
+        [sys.executable, "-m", "authserver", "migrate", "--status"],
+        env=os.environ | {"AUTHSERVER_DATABASE_URL": url},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    states = ["applied ", "pending ", *("applied " for _ in names[2:])]
+    expected = [f"{state} {name}" for state, name in zip(states, names, strict=True)]
+    assert done.stdout.splitlines() == [*expected, "applied  0099_later.sql by hand, checksum not yet recorded"]
+    assert done.stderr.startswith("authserver: migrate: migration 0002 was skipped")
+    assert done.returncode == 1

@@ -6,16 +6,20 @@ Exit status: 0 done, 1 it could not be done (one line on standard error says why
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from traceback import extract_tb
 
 from authserver import __version__
-from authserver.cli import client, config, dev, initial_access_token, keys, maintain, migrate, serve
+from authserver.cli import client, config, dev, initial_access_token, issuer, keys, maintain, migrate, serve
 from authserver.cli.common import CommandError
 from authserver.config import ConfigError
-from authserver.store.database import Unavailable
+from authserver.store.database import SchemaBehind, Unavailable
 
-_COMMANDS = (serve, migrate, maintain, client, initial_access_token, keys, config, dev)
+_COMMANDS = (serve, migrate, maintain, client, issuer, initial_access_token, keys, config, dev)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,15 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         options.run(options)
-    except (CommandError, ConfigError) as error:
-        return _fail(str(error))
-    except Unavailable as error:
-        return _fail(f"the database is not available: {error}")
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python would write what is left once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 - a traceback would quote the error's text
+        print(f"authserver: {_explain(error)}", file=sys.stderr)
+        return 1
     return 0
 
 
-def _fail(message: str) -> int:
-    print(f"authserver: {message}", file=sys.stderr)
-    return 1
+def _explain(error: Exception) -> str:
+    match error:
+        case CommandError() | ConfigError():
+            return str(error)
+        case SchemaBehind():
+            return "the schema is behind this release: run 'authserver migrate'"
+        case Unavailable():
+            return f"the database is not available: {error}"
+    # Where it happened, and of what kind. Not its text: that may quote a parameter, and parameters are secrets.
+    ours = [frame for frame in extract_tb(error.__traceback__) if "authserver" in Path(frame.filename).parts]
+    return f"unexpected {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}"

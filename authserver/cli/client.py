@@ -1,17 +1,24 @@
-"""authserver client create|list|show|secret|revoke-tokens|delete"""
+"""authserver client create|update|list|show|secret|keys|bind|unbind|revoke-tokens|delete"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
+from typing import Any
 
-from authserver.cli.common import CommandError, Subparsers, duration, open_server, table, when
-from authserver.flows.register import add_secret, create_client
-from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, OPAQUE, PERMISSIONS
-from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
+from authserver.cli import client_binding
+from authserver.cli.client_options import add_metadata_options, with_options
+from authserver.cli.common import CommandError, Subparsers, duration, open_server, read_json, table, timestamp, when
+from authserver.flows.register import add_secret, create_client, replace_keys
+from authserver.flows.update_client import update_client
+from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
+from authserver.oauth.credentials import InvalidLabel
+from authserver.oauth.errors import InvalidClientMetadata
+from authserver.oauth.public_keys import ALGORITHMS
 from authserver.oauth.registration import ClientMetadata
-from authserver.oauth.scope import parse_scope
 from authserver.store.clients import (
+    ChangedMeanwhile,
     ClientExists,
     NoSuchClient,
     NoSuchSecret,
@@ -19,19 +26,30 @@ from authserver.store.clients import (
     SecretLabelExists,
 )
 
+_TAKEN = "another client has that --resource; add --share-resource if both should have it"
+
 
 def add_to(commands: Subparsers) -> None:
     parser = commands.add_parser("client", help="make, show and delete clients and their secrets")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     _add_create(actions)
+    update = actions.add_parser("update", help="change what the options say, and nothing else (keys: 'client keys')")
+    update.add_argument("client_id")
+    add_metadata_options(update)
+    update.set_defaults(run=_update)
     actions.add_parser("list", help="one line for each client").set_defaults(run=_list)
     show = actions.add_parser("show", help="everything known of a client, as JSON")
     show.add_argument("client_id")
     show.set_defaults(run=_show)
     _add_secret(actions)
+    keys = actions.add_parser("keys", help="let a client prove itself with these keys only; others and secrets end")
+    keys.add_argument("client_id")
+    _add_key_options(keys, required=True)
+    keys.set_defaults(run=_keys)
     revoke = actions.add_parser("revoke-tokens", help="make all tokens inactive that it has been issued up to now")
     revoke.add_argument("client_id")
     revoke.set_defaults(run=_revoke_tokens)
+    client_binding.add_to(actions)
     delete = actions.add_parser("delete", help="delete a client; its tokens stop working at once")
     delete.add_argument("client_id")
     delete.set_defaults(run=_delete)
@@ -40,17 +58,17 @@ def add_to(commands: Subparsers) -> None:
 def _add_create(actions: Subparsers) -> None:
     create = actions.add_parser("create", help="make a client and print its id and secret, this once, as JSON")
     create.add_argument("client_id")
-    create.add_argument("--name", help="a name for people")
-    create.add_argument("--scope", default="", help="the scope it may request, words separated by spaces")
-    create.add_argument("--default-scope", help="the scope it gets when it requests none (default: all of --scope)")
-    create.add_argument("--audience", action="append", default=[], metavar="URI", help="a resource to get tokens for")
-    create.add_argument("--resource", action="append", default=[], metavar="URI", help="a resource that it is")
-    create.add_argument("--permission", action="append", default=[], choices=sorted(PERMISSIONS))
-    create.add_argument("--token-format", default=OPAQUE, choices=ACCESS_TOKEN_FORMATS, help="(default: opaque)")
-    create.add_argument("--token-lifetime", type=duration, metavar="DURATION", help="at most 24h")
-    create.add_argument("--no-grant", action="store_true", help="it only introspects, and gets no tokens itself")
-    create.add_argument("--share-resource", action="store_true", help="allow a --resource that another client has too")
+    add_metadata_options(create)
+    _add_key_options(create, required=False)
+    create.add_argument("--no-secret", action="store_true", help="it is to be bound to a workload (see 'client bind')")
     create.set_defaults(run=_create)
+
+
+def _add_key_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    where = parser.add_mutually_exclusive_group(required=required)
+    where.add_argument("--jwks", metavar="FILE", help="its public keys (a JWK Set): it uses private_key_jwt, no secret")
+    where.add_argument("--jwks-uri", metavar="URL", help="where its public keys are, likewise")
+    parser.add_argument("--signing-alg", choices=ALGORITHMS, help="of its assertions (default: any its keys permit)")
 
 
 def _add_secret(actions: Subparsers) -> None:
@@ -64,58 +82,91 @@ def _add_secret(actions: Subparsers) -> None:
     remove = secrets.add_parser("remove", help="withdraw a secret; it stops working at once")
     remove.add_argument("client_id")
     remove.add_argument("--label", required=True)
+    remove.add_argument("--yes", action="store_true", help="also if it is the last one that has not expired")
     remove.set_defaults(run=_secret_remove)
 
 
-def _metadata(options: argparse.Namespace) -> ClientMetadata:
-    scopes = parse_scope(options.scope) if options.scope else []
-    default = scopes if options.default_scope is None else parse_scope(options.default_scope or " ")
-    return ClientMetadata(
-        client_name=options.name,
-        grant_types=[] if options.no_grant else [CLIENT_CREDENTIALS],
-        scopes=scopes,
-        default_scopes=default,
-        audiences=options.audience,
-        resource_identifiers=options.resource,
-        permissions=options.permission,
-        access_token_lifetime=options.token_lifetime,
-        access_token_format=options.token_format,
-    )
+def _key_metadata(options: argparse.Namespace) -> dict[str, Any]:
+    if not (options.jwks or options.jwks_uri or options.signing_alg or getattr(options, "no_secret", False)):
+        return {}
+    return {
+        "token_endpoint_auth_method": PRIVATE_KEY_JWT,
+        "token_endpoint_auth_signing_alg": options.signing_alg,
+        "jwks": read_json(options.jwks) if options.jwks else None,
+        "jwks_uri": options.jwks_uri,
+    }
 
 
 def _create(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
-            made = create_client(server, options.client_id, _metadata(options), share_resources=options.share_resource)
-    except (InvalidClientMetadata, InvalidScope) as error:
+            metadata = replace(with_options(ClientMetadata(), options), **_key_metadata(options))
+            made = create_client(
+                server,
+                options.client_id,
+                metadata,
+                with_secret=metadata.token_endpoint_auth_method != PRIVATE_KEY_JWT,
+                share_resources=options.share_resource,
+            )
+    except InvalidClientMetadata as error:
         raise CommandError(error.description) from None
     except ClientExists:
         raise CommandError(f"there is a client '{options.client_id}' already") from None
     except ResourceIdentifierTaken:
-        raise CommandError("another client has that --resource; add --share-resource if both should have it") from None
-    print(json.dumps({"client_id": made.client_id, "client_secret": made.secret}))
+        raise CommandError(_TAKEN) from None
+    print(json.dumps({"client_id": made.client_id} | ({"client_secret": made.secret} if made.secret else {})))
+
+
+def _update(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            update_client(
+                server,
+                options.client_id,
+                lambda before: with_options(before, options),
+                share_resources=options.share_resource,
+            )
+    except NoSuchClient:
+        raise _no_client(options) from None
+    except InvalidClientMetadata as error:
+        raise CommandError(error.description) from None
+    except ResourceIdentifierTaken:
+        raise CommandError(_TAKEN) from None
+    except ChangedMeanwhile:
+        raise CommandError("the client was changed by another command at the same moment: try again") from None
 
 
 def _list(_options: argparse.Namespace) -> None:
     with open_server() as server:
         clients = server.clients.list()
     rows = [
-        (c.client_id, c.client_name or "", " ".join(c.scopes), " ".join(c.resource_identifiers), when(c.created_at))
+        (
+            c.client_id,
+            c.client_name or "",
+            " ".join(c.scopes),
+            " ".join(c.audiences),
+            " ".join(c.resource_identifiers),
+            when(c.created_at),
+        )
         for c in clients
     ]
-    print(table(("CLIENT ID", "NAME", "SCOPE", "RESOURCES", "CREATED"), rows))
+    print(table(("CLIENT ID", "NAME", "SCOPE", "AUDIENCES", "RESOURCES", "CREATED"), rows))
 
 
 def _show(options: argparse.Namespace) -> None:
     with open_server() as server:
         client = server.clients.load(options.client_id)
+        bindings = server.trusted_issuers.bindings(client_id=options.client_id)
     if client is None:
-        raise CommandError(f"there is no client '{options.client_id}'")
+        raise _no_client(options)
     document = {
         "client_id": client.client_id,
         "client_name": client.client_name,
         "grant_types": client.grant_types,
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        "token_endpoint_auth_signing_alg": client.token_endpoint_auth_signing_alg,
+        "jwks": client.jwks.document if client.jwks else None,
+        "jwks_uri": client.jwks_uri,
         "scope": " ".join(client.scopes),
         "default_scope": " ".join(client.default_scopes),
         "audiences": client.audiences,
@@ -123,11 +174,12 @@ def _show(options: argparse.Namespace) -> None:
         "permissions": client.permissions,
         "access_token_lifetime": client.access_token_lifetime,
         "access_token_format": client.access_token_format,
-        "created_at": when(client.created_at),
+        "created_at": timestamp(client.created_at),
         "secrets": [
-            {"label": s.label, "created_at": when(s.created_at), "expires_at": when(s.expires_at)}
+            {"label": s.label, "created_at": timestamp(s.created_at), "expires_at": timestamp(s.expires_at)}
             for s in client.secrets
         ],
+        "bindings": [{"issuer": b.issuer, "subject": b.subject} for b in bindings],
     }
     print(json.dumps(document, indent=2))
 
@@ -138,7 +190,11 @@ def _secret_add(options: argparse.Namespace) -> None:
             expires_at = server.now() + options.expires if options.expires else None
             secret = add_secret(server, options.client_id, options.label, expires_at)
     except NoSuchClient:
-        raise CommandError(f"there is no client '{options.client_id}'") from None
+        raise _no_client(options) from None
+    except InvalidLabel as error:
+        raise CommandError(f"--label: {error}") from None
+    except InvalidClientMetadata as error:
+        raise CommandError(error.description) from None
     except SecretLabelExists:
         raise CommandError(f"the client has a secret labelled '{options.label}' already") from None
     print(json.dumps({"client_id": options.client_id, "label": options.label, "client_secret": secret}))
@@ -147,6 +203,15 @@ def _secret_add(options: argparse.Namespace) -> None:
 def _secret_remove(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
+            client = server.clients.load(options.client_id)
+            if client is None:
+                raise _no_client(options)
+            good = {s.label for s in client.secrets if s.expires_at is None or s.expires_at > server.now()}
+            if good == {options.label} and not options.yes:
+                raise CommandError(
+                    f"'{options.label}' is the last secret of '{options.client_id}', which then cannot authenticate;"
+                    " add another one first, or --yes to this command"
+                )
             server.clients.remove_secret(options.client_id, options.label)
     except NoSuchSecret:
         raise CommandError(f"'{options.client_id}' has no secret labelled '{options.label}'") from None
@@ -157,7 +222,17 @@ def _revoke_tokens(options: argparse.Namespace) -> None:
         with open_server() as server:
             server.clients.revoke_tokens(options.client_id)
     except NoSuchClient:
-        raise CommandError(f"there is no client '{options.client_id}'") from None
+        raise _no_client(options) from None
+
+
+def _keys(options: argparse.Namespace) -> None:
+    try:
+        with open_server() as server:
+            replace_keys(server, options.client_id, ClientMetadata(**_key_metadata(options)))
+    except NoSuchClient:
+        raise _no_client(options) from None
+    except InvalidClientMetadata as error:
+        raise CommandError(error.description) from None
 
 
 def _delete(options: argparse.Namespace) -> None:
@@ -165,4 +240,8 @@ def _delete(options: argparse.Namespace) -> None:
         with open_server() as server:
             server.clients.delete(options.client_id)
     except NoSuchClient:
-        raise CommandError(f"there is no client '{options.client_id}'") from None
+        raise _no_client(options) from None
+
+
+def _no_client(options: argparse.Namespace) -> CommandError:
+    return CommandError(f"there is no client '{options.client_id}'")

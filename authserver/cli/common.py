@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from authserver.config import ConfigError, read_one
+from authserver.fetch.documents import Fetcher
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.store.database import Database
 
@@ -43,8 +46,22 @@ def open_server(*, patient: bool = False) -> Iterator[AuthorizationServer]:
         key_encryption=read_one("KEY_ENCRYPTION_KEY", os.environ),
         signing_algorithm=read_one("SIGNING_ALGORITHM", os.environ),
     )
+    networks, http, tls = (
+        read_one(f"JWKS_{name}", os.environ) for name in ("ALLOWED_NETWORKS", "ALLOW_HTTP", "CA_BUNDLE")
+    )
     with open_database(patient=patient) as database:
-        yield make_server(policy, database)
+        yield make_server(policy, database, fetcher=Fetcher(networks, http == "yes", tls))
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises CommandError."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CommandError(f"{path} cannot be read as JSON: {type(error).__name__}") from None
+    if not isinstance(document, dict):
+        raise CommandError(f"{path} holds no JSON object")
+    return document
 
 
 def duration(text: str) -> int:
@@ -58,6 +75,11 @@ def duration(text: str) -> int:
 def when(seconds: int | None) -> str:
     """A time for people, in UTC."""
     return "never" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+
+
+def timestamp(seconds: int | None) -> str | None:
+    """A time for programs (RFC 3339), in UTC."""
+    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

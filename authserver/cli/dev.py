@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
+import shlex
+import sys
 import threading
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from authserver.cli.common import CommandError, Subparsers
+from authserver.dev.stopping import Stopped, interruptible, stop_signals
+
+if TYPE_CHECKING:
+    from authserver.dev.stack import Stack
+
+_HIGHEST_PORT = 65535
 
 
 def add_to(commands: Subparsers) -> None:
@@ -23,39 +31,55 @@ def add_to(commands: Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     try:
         # Only here: a production installation does not have the `dev` extra.
-        from authserver.dev.stack import RESOURCE, SCOPE, DidNotStart, Stack  # noqa: PLC0415 - see above
+        from authserver.dev.stack import RESOURCE, SCOPE, DidNotStart, in_use, temporary_stack  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
         raise CommandError(f"dev needs the extra: pip install 'authserver[dev]' ({error})") from None
-    with tempfile.TemporaryDirectory(prefix="authserver-dev-") as directory:
-        try:
-            with Stack(Path(directory), port=options.port) as stack:
-                scope = ["--scope", f"{SCOPE} write"]
-                service_a = json.loads(stack.run("client", "create", "service-a", *scope, "--audience", RESOURCE))
-                service_b = json.loads(stack.run("client", "create", "service-b", "--no-grant", "--resource", RESOURCE))
-                url = stack.start_resource_server(
-                    service_b["client_id"], service_b["client_secret"], port=options.resource_port
-                )
-                _tell(stack.issuer, url, service_a, stack.initial_access_token)
+    _require_ports(options, in_use)
+    try:
+        with stop_signals(), temporary_stack("authserver-dev-", port=options.port) as stack:
+            scope = ["--scope", f"{SCOPE} write"]
+            service_a = json.loads(stack.run("client", "create", "service-a", *scope, "--audience", RESOURCE))
+            service_b = json.loads(stack.run("client", "create", "service-b", "--no-grant", "--resource", RESOURCE))
+            url = stack.start_resource_server(
+                service_b["client_id"], service_b["client_secret"], port=options.resource_port
+            )
+            _tell(stack, url, service_a)
+            with interruptible():
                 threading.Event().wait()
-        except DidNotStart as error:
-            raise CommandError(f"dev: a server did not start:\n{error}") from None
+    except Stopped as stopped:
+        sys.exit(stopped.status)
+    except DidNotStart as error:
+        raise CommandError(f"dev: a server did not start:\n{error}") from None
 
 
-def _tell(issuer: str, resource_server: str, service_a: dict[str, str], initial_access_token: str) -> None:
+def _require_ports(options: argparse.Namespace, in_use: Callable[[int], bool]) -> None:
+    for option, port in (("--port", options.port), ("--resource-port", options.resource_port)):
+        if not 1 <= port <= _HIGHEST_PORT:
+            raise CommandError(f"dev: {option} must be from 1 to {_HIGHEST_PORT}")
+        if in_use(port):
+            raise CommandError(f"dev: port {port} is in use: choose another one with {option}")
+    if options.port == options.resource_port:
+        raise CommandError("dev: --port and --resource-port must differ")
+
+
+def _tell(stack: Stack, resource_server: str, service_a: dict[str, str]) -> None:
     credential = f"{service_a['client_id']}:{service_a['client_secret']}"
     print(
         f"""
-authorization server  {issuer}
+authorization server  {stack.issuer}
 resource server       {resource_server}
-initial access token  {initial_access_token}
+initial access token  {stack.initial_access_token}
 
 Try it:
   curl -i {resource_server}/protected
-  TOKEN=$(curl -s -u '{credential}' -d grant_type=client_credentials -d scope=read {issuer}/oauth/token \\
+  TOKEN=$(curl -s -u '{credential}' -d grant_type=client_credentials -d scope=read {stack.issuer}/oauth/token \\
           | python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])')
   curl -i -H "Authorization: Bearer $TOKEN" {resource_server}/protected
-  curl -i -u '{credential}' -d token=$TOKEN {issuer}/oauth/revoke
+  curl -i -u '{credential}' -d token=$TOKEN {stack.issuer}/oauth/revoke
   curl -i -H "Authorization: Bearer $TOKEN" {resource_server}/protected
+
+For 'authserver client create' and the other commands, in another terminal:
+  export AUTHSERVER_DATABASE_URL={shlex.quote(stack.postgres.url())}
 
 Ctrl-C stops everything and removes the data.""",
         flush=True,

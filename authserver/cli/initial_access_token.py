@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 
 from authserver.cli.common import CommandError, Subparsers, duration, open_server, table, when
-from authserver.oauth.credentials import INITIAL_ACCESS_TOKEN, hash_credential, make_credential
+from authserver.oauth.credentials import (
+    INITIAL_ACCESS_TOKEN,
+    InvalidLabel,
+    check_label,
+    hash_credential,
+    make_credential,
+)
 from authserver.store.initial_access_tokens import LabelExists, NoSuchLabel
 
 
@@ -23,6 +29,10 @@ def add_to(commands: Subparsers) -> None:
 
 
 def _create(options: argparse.Namespace) -> None:
+    try:
+        check_label(options.label)
+    except InvalidLabel as error:
+        raise CommandError(str(error)) from None
     with open_server() as server:
         token = make_credential(INITIAL_ACCESS_TOKEN, server.random)
         expires_at = server.now() + options.expires if options.expires else None

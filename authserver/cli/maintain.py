@@ -9,7 +9,9 @@ from authserver.cli.common import CommandError, Subparsers, open_server
 from authserver.config import read_one
 from authserver.flows.maintain import HOUR, maintain
 from authserver.flows.rotate import maintain_keys
-from authserver.store.partitions import PARTITIONED_TABLES, Busy, Partitions
+from authserver.flows.throttle import MINUTE
+from authserver.oauth.jose import CannotDecrypt
+from authserver.store.partitions import Busy, partitioned_tables
 
 DAY = 24 * HOUR
 
@@ -32,10 +34,16 @@ def run(_options: argparse.Namespace) -> None:
 
     with open_server(patient=True) as server:
         try:
-            for table in PARTITIONED_TABLES:
-                maintain(Partitions(server.database, table), server.now(), width, tell)
+            maintain(partitioned_tables(server.database), server.now(), width, tell)
         except Busy as error:
             raise CommandError(f"maintain: {error}") from error
-        maintain_keys(server, key_age, tell)
+        server.revocations.note_mark(server.now())
+        server.authentication_failures.forget(server.now() // MINUTE - 1)
+        try:
+            maintain_keys(server, key_age, tell)
+        except CannotDecrypt:
+            raise CommandError(
+                "AUTHSERVER_KEY_ENCRYPTION_KEY lacks the key that a signing key is encrypted with"
+            ) from None
     if not told:
         print("nothing to do")

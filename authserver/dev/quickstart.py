@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import Any
 
 import requests
 
-from authserver.dev.stack import RESOURCE, Stack
+from authserver.dev.kept import PREFIX, keep, stop_kept
+from authserver.dev.stack import RESOURCE, DidNotStart, Stack
+from authserver.dev.stopping import Stopped, interruptible, stop_signals
 
 _TIMEOUT = 10  # seconds
 _SHOWN = ("WWW-Authenticate",)
@@ -25,9 +29,30 @@ class UnexpectedAnswer(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Run the steps; give 0 if each ended as it should."""
     parser = argparse.ArgumentParser(prog="scripts/quickstart.sh", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave everything running and say how to go on")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--keep", action="store_true", help="leave everything running and say how to go on")
+    choice.add_argument("--stop", action="store_true", help="stop and remove everything that --keep has left")
     options = parser.parse_args(arguments)
-    directory = Path(tempfile.mkdtemp(prefix="authserver-quickstart-"))
+    try:
+        with stop_signals():
+            if options.stop:
+                print(f"Stopped and removed: {stop_kept()}")
+            else:
+                _run(keeping=options.keep)
+    except Stopped as stopped:
+        return stopped.status
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python would write what is left once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (DidNotStart, UnexpectedAnswer, requests.RequestException) as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(*, keeping: bool) -> None:
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     stack = Stack(directory)
     kept = False
     try:
@@ -35,19 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
         stack.start()
         print(f"    authorization server at {stack.issuer}")
         resource_server, token_request = _steps(stack)
-        if options.keep:
-            _tell_how_to_go_on(stack, resource_server, token_request)
-            kept = True
-    except UnexpectedAnswer as error:
-        print(f"FAILED: {error}", file=sys.stderr)
-        return 1
+        if keeping:
+            with interruptible():
+                keep(stack)
+                _tell_how_to_go_on(stack, resource_server, token_request)
+                kept = True
     finally:
         if not kept:
             stack.stop()
             shutil.rmtree(directory, ignore_errors=True)
     if not kept:
-        print("\nDone. Everything was stopped and removed.")
-    return 0
+        print("\nDone. Everything was stopped and removed.", flush=True)
 
 
 def _steps(stack: Stack) -> tuple[str, dict[str, str]]:
@@ -101,7 +124,8 @@ def show(method: str, url: str, expected: int, **arguments: Any) -> Any:
         print(f"      {name}: {value}")
     for name, value in {**arguments.get("data", {}), **arguments.get("json", {})}.items():
         print(f"      {name} = {value if isinstance(value, str) else json.dumps(value)}")
-    answer = requests.request(method, url, timeout=_TIMEOUT, **arguments)
+    with interruptible():
+        answer = requests.request(method, url, timeout=_TIMEOUT, **arguments)
     print(f"    {answer.status_code} {answer.reason}")
     for name in _SHOWN:
         if name in answer.headers:
@@ -114,16 +138,13 @@ def show(method: str, url: str, expected: int, **arguments: Any) -> Any:
 
 def _tell_how_to_go_on(stack: Stack, resource_server: str, token_request: dict[str, str]) -> None:
     form = " ".join(f"-d {name}={value}" for name, value in (token_request | {"scope": "read"}).items())
-    pids = " ".join(str(server.process.pid) for server in stack.servers)
     say("It goes on running. Try:")
     print(f"    curl -s {stack.issuer}/.well-known/oauth-authorization-server")
     print(f"    curl -s {form} {stack.issuer}/oauth/token")
     print(f"    curl -i -H 'Authorization: Bearer TOKEN' {resource_server}/protected")
     print(f"    psql '{stack.postgres.url()}'    # as root: any user; otherwise as you")
     print("To stop and remove it:")
-    home, postgres = stack.postgres.home, stack.postgres.pid
-    stopped = f"while [ -e {home}/data/postmaster.pid ]; do sleep 0.1; done"
-    print(f"    kill {pids}; kill -INT {postgres}; {stopped}; rm -r {stack.directory} {home}")
+    print("    scripts/quickstart.sh --stop", flush=True)
 
 
 if __name__ == "__main__":

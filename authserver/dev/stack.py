@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
+import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreSQL, without types
 import requests
 
-from authserver.dev.postgres import EmbeddedPostgres, private_log
+from authserver.dev.postgres import EmbeddedPostgres, PostgresDidNotStart, private_log
+from authserver.dev.stopping import interruptible
 
 _PATIENCE = 30.0  # seconds for a server to answer
+_OURS = ("AUTHSERVER_", "OAUTH2_", "RESOURCE_SERVER_")
 RESOURCE = "http://service-b.test"
 SCOPE = "read"
 
@@ -34,18 +42,33 @@ def free_port() -> int:
         return port
 
 
+def in_use(port: int) -> bool:
+    """Whether something listens on this TCP port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: what has just ended is no hindrance
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _without_ours() -> dict[str, str]:
+    """The environment without settings of the caller's: they are for another installation."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+
+
 class Server:
     """One server process that logs into a file."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Path, url: str) -> None:
         self.url, self._log = url, log
-        clean = {
-            k: v for k, v in os.environ.items() if not k.startswith(("AUTHSERVER_", "OAUTH2_", "RESOURCE_SERVER_"))
-        }
         with private_log(log) as output:
             self.process = subprocess.Popen(  # noqa: S603 - this interpreter and a module of ours
                 [sys.executable, "-m", *command],
-                env=clean | dict(environment),
+                env=_without_ours() | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -53,14 +76,28 @@ class Server:
             )
 
     def wait_until_ready(self) -> None:
-        """Return when /ready answers 200. Raises DidNotStart."""
+        """Return when it listens and /ready answers 200. Raises DidNotStart."""
         deadline = time.monotonic() + _PATIENCE
-        while self.process.poll() is None and time.monotonic() < deadline:
-            with suppress(requests.RequestException):
-                if requests.get(f"{self.url}/ready", timeout=1).status_code == requests.codes.ok:
+        with interruptible():
+            while self.process.poll() is None and time.monotonic() < deadline:
+                if self._listens() and self._says_ready():
                     return
-            time.sleep(0.05)
+                time.sleep(0.05)
         raise DidNotStart(self._log.read_text(encoding="utf-8", errors="replace")[-3000:])
+
+    def _listens(self) -> bool:
+        """Whether the port is this process's own: /ready of another one there would say nothing about it."""
+        try:
+            connections = psutil.Process(self.process.pid).net_connections("tcp")
+        except psutil.Error:  # it has ended
+            return False
+        port = urlsplit(self.url).port
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
+
+    def _says_ready(self) -> bool:
+        with suppress(requests.RequestException):
+            return requests.get(f"{self.url}/ready", timeout=1).status_code == HTTPStatus.OK
+        return False
 
     def stop(self) -> None:
         """Ask it to stop and wait until it has."""
@@ -88,17 +125,26 @@ class Stack:
         }
 
     def start(self) -> None:
-        """Start PostgreSQL, bring the schema up to date, and start the authorization server."""
-        self.postgres.start()
+        """Start PostgreSQL, bring the schema up to date, and start the authorization server. Raises DidNotStart."""
+        try:
+            self.postgres.start()
+        except PostgresDidNotStart as error:
+            raise DidNotStart(str(error)) from None
         for command in ("migrate", "maintain"):
             self.run(command)
         self._serve(["authserver", "serve"], self.environment, self.issuer)
 
     def run(self, *arguments: str) -> str:
-        """Run an `authserver` command; give what it printed. Raises subprocess.CalledProcessError."""
+        """Run an `authserver` command; give what it printed. Raises DidNotStart with what it complained of."""
         command = [sys.executable, "-m", "authserver", *arguments]
-        environment = os.environ | self.environment
-        return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - ours
+        environment = _without_ours() | self.environment
+        with interruptible():
+            done = subprocess.run(  # noqa: S603 - this interpreter and a module of ours
+                command, env=environment, check=False, capture_output=True, text=True, start_new_session=True
+            )
+        if done.returncode != 0:
+            raise DidNotStart(done.stderr.strip())
+        return done.stdout
 
     def start_resource_server(self, client_id: str, client_secret: str, *, port: int = 0) -> str:
         """Start the example resource server as this client; give its URL."""
@@ -138,3 +184,17 @@ class Stack:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+@contextmanager
+def temporary_stack(prefix: str, *, port: int = 0) -> Iterator[Stack]:
+    """A started installation in a directory of its own. Leaving it stops and removes everything.
+
+    Raises DidNotStart.
+    """
+    stack = Stack(Path(tempfile.mkdtemp(prefix=prefix)), port=port)
+    try:
+        with stack:
+            yield stack
+    finally:
+        shutil.rmtree(stack.directory, ignore_errors=True)

@@ -7,7 +7,8 @@ from typing import Any
 from authserver.flows.key_ring import no_key
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import INACTIVE, AccessToken, introspection_response, may_introspect
-from authserver.oauth.client import Client, SecretCredential
+from authserver.oauth.client import Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import UnknownKey, looks_like_jwt, read_access_token
@@ -18,7 +19,7 @@ from authserver.store.signing_keys import require_version
 SIGNED_RESPONSE = "token-introspection+jwt"  # RFC 9701 §5: the type of the JWT and the subtype of the media type
 
 
-def introspect(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
+def introspect(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
     """Authenticate the caller and give the introspection response (RFC 7662 §2.2).
 
     A token that is unknown, malformed, expired, revoked or none of the caller's business is just inactive.
@@ -28,7 +29,7 @@ def introspect(server: AuthorizationServer, credential: SecretCredential, form: 
     return server.client_cache.authenticated(credential, now, lambda caller: _look_up(server, caller, form, now))
 
 
-def introspect_signed(server: AuthorizationServer, credential: SecretCredential, form: Form) -> str:
+def introspect_signed(server: AuthorizationServer, credential: ClientCredential, form: Form) -> str:
     """The introspection response as a JWT for the caller who asked (RFC 9701 §5).
 
     One round trip more, which proves that the key still is one. Raises OAuthError, Unavailable.

@@ -7,7 +7,8 @@ from typing import Any
 from authserver.flows.key_ring import no_key
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import AccessToken
-from authserver.oauth.client import CLIENT_CREDENTIALS, JWT, Client, SecretCredential
+from authserver.oauth.client import CLIENT_CREDENTIALS, JWT, Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.credentials import hash_credential, make_identifier, make_opaque_token
 from authserver.oauth.errors import InvalidTarget, UnauthorizedClient, UnsupportedGrantType
 from authserver.oauth.forms import Form
@@ -17,7 +18,7 @@ from authserver.oauth.scope import grant_scope
 from authserver.oauth.signing_keys import KeyRing, NoSigningKey
 
 
-def issue(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
+def issue(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
     """Authenticate the client, grant, and give the token response (RFC 6749 §5.1).
 
     Raises OAuthError, Unavailable. An opaque token is granted only when it is stored, a JWT only when the database

@@ -35,16 +35,17 @@ def missing_ranges(existing: Sequence[Partition], now: int, width: int, ahead: i
     return missing
 
 
-def maintain(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> None:
-    """Move a table's partitions ahead and drop the expired ones, telling each step. `width` is in seconds.
+def maintain(tables: Sequence[Partitions], now: int, width: int, tell: Callable[[str], None]) -> None:
+    """Move the partitions ahead and drop the expired ones, telling each step. `width` is in seconds.
 
     Safe to repeat and to run from several places at once. Raises Busy, Unavailable.
     """
-    with partitions.lock(lambda: tell("waiting for another run to finish")):
-        _create(partitions, now, width, tell)
-        _drop(partitions, now, tell)
-        if deleted := partitions.delete_expired_default(now - SKEW):
-            tell(f"deleted {deleted} expired rows from the default partition")
+    with tables[0].lock(lambda: tell("waiting for another run to finish")):
+        for partitions in tables:
+            _create(partitions, now, width, tell)
+            _drop(partitions, now, tell)
+            if deleted := partitions.delete_expired_default(now - SKEW):
+                tell(f"deleted {deleted} expired rows from the default partition")
 
 
 def _create(partitions: Partitions, now: int, width: int, tell: Callable[[str], None]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from authserver.fetch.documents import FetchFailed
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth import credentials
-from authserver.oauth.client import JWT, Client
+from authserver.oauth.client import JWT, SECRET_METHODS, Client
 from authserver.oauth.credentials import hash_credential, make_credential
 from authserver.oauth.errors import InvalidClientMetadata, InvalidRequest, InvalidToken
 from authserver.oauth.metadata import REGISTER
@@ -18,6 +19,7 @@ from authserver.oauth.registration import (
     check_client_id,
     check_metadata,
     metadata_document,
+    metadata_of,
     read_metadata,
 )
 from authserver.store.clients import NewSecret, NoSuchClient, ResourceIdentifierTaken
@@ -54,7 +56,7 @@ def create_client(
     Raises InvalidClientMetadata, ClientExists, ResourceIdentifierTaken (unless `share_resources`), Unavailable.
     """
     check_client_id(client_id)
-    _require_offered(server, check_metadata(metadata))
+    require_offered(server, check_metadata(metadata))
     secret = make_credential(credentials.CLIENT_SECRET, server.random) if with_secret else None
     row = NewSecret(FIRST_SECRET, hash_credential(secret)) if secret else None
     server.clients.create(client_id, metadata, row, share_resources=share_resources)
@@ -64,8 +66,13 @@ def create_client(
 def add_secret(server: AuthorizationServer, client_id: str, label: str, expires_at: int | None) -> str:
     """Give a client one more secret, good until `expires_at` (Unix seconds; None: until it is removed).
 
-    Raises NoSuchClient, SecretLabelExists, Unavailable.
+    Raises NoSuchClient, SecretLabelExists, Unavailable; InvalidLabel; InvalidClientMetadata for a client that has
+    keys instead.
     """
+    credentials.check_label(label)
+    client = server.clients.load(client_id)
+    if client is not None and client.token_endpoint_auth_method not in SECRET_METHODS:
+        raise InvalidClientMetadata(f"The client is registered for {client.token_endpoint_auth_method}.")
     secret = make_credential(credentials.CLIENT_SECRET, server.random)
     server.clients.add_secret(client_id, NewSecret(label, hash_credential(secret), expires_at))
     return secret
@@ -90,22 +97,23 @@ def register(server: AuthorizationServer, document: Mapping[str, Any]) -> dict[s
     Whether the caller may register is for `require_initial_access_token` to say, first.
     Raises InvalidClientMetadata, Unavailable.
     """
-    metadata = _require_offered(server, read_metadata(document))
+    metadata = require_offered(server, read_metadata(document))
     # Chosen here and of one shape, so that no client can name itself like another party (RFC 9700 §4.15).
     client_id = f"client-{server.random(16).hex()}"
+    with_secret = metadata.token_endpoint_auth_method in SECRET_METHODS
     secret = make_credential(credentials.CLIENT_SECRET, server.random)
     registration_token = make_credential(credentials.REGISTRATION_ACCESS_TOKEN, server.random)
     try:
         server.clients.create(
             client_id,
             metadata,
-            NewSecret(FIRST_SECRET, hash_credential(secret)),
+            NewSecret(FIRST_SECRET, hash_credential(secret)) if with_secret else None,
             registration_token_hash=hash_credential(registration_token),
         )
     except ResourceIdentifierTaken:
         raise _taken() from None
     client = _load(server, client_id)
-    return _information(server, client, registration_token) | {"client_secret": secret}
+    return _information(server, client, registration_token) | ({"client_secret": secret} if with_secret else {})
 
 
 def read_registration(server: AuthorizationServer, client_id: str, registration_token: str) -> dict[str, Any]:
@@ -131,14 +139,21 @@ def replace_registration(
         raise InvalidRequest("The request holds a member that only the server may set.")
     if "client_secret" in document:
         _require_own_secret(_load(server, client_id), document["client_secret"])
+    metadata = require_offered(server, read_metadata(document))
+    secret = make_credential(credentials.CLIENT_SECRET, server.random)
     try:
-        metadata = _require_offered(server, read_metadata(document))
-        server.clients.replace(client_id, hash_credential(registration_token), metadata)
+        given = server.clients.replace(
+            client_id,
+            hash_credential(registration_token),
+            metadata,
+            NewSecret(FIRST_SECRET, hash_credential(secret)),
+        )
     except NoSuchClient:
         raise _not_its_token() from None
     except ResourceIdentifierTaken:
         raise _taken() from None
-    return _information(server, _load(server, client_id), registration_token)
+    information = _information(server, _load(server, client_id), registration_token)
+    return information | ({"client_secret": secret} if given else {})
 
 
 def delete_registration(server: AuthorizationServer, client_id: str, registration_token: str) -> None:
@@ -152,9 +167,23 @@ def delete_registration(server: AuthorizationServer, client_id: str, registratio
         raise _not_its_token() from None
 
 
-def _require_offered(server: AuthorizationServer, metadata: ClientMetadata) -> ClientMetadata:
+def replace_keys(server: AuthorizationServer, client_id: str, metadata: ClientMetadata) -> None:
+    """Let a client prove itself with other keys, as an operator; the ones before and all secrets end at once.
+
+    Raises NoSuchClient, InvalidClientMetadata, Unavailable.
+    """
+    server.clients.replace_keys(client_id, require_offered(server, check_metadata(metadata)))
+
+
+def require_offered(server: AuthorizationServer, metadata: ClientMetadata) -> ClientMetadata:
+    """The metadata itself, if this server as it is configured can do what it asks for."""
     if metadata.access_token_format == JWT and not server.policy.signs:
         raise InvalidClientMetadata("This server issues no JWT access tokens.")
+    if metadata.jwks_uri is not None:
+        try:
+            server.fetcher.check_url(metadata.jwks_uri)
+        except FetchFailed as error:
+            raise InvalidClientMetadata(f"jwks_uri cannot be used: {error}.") from None
     return metadata
 
 
@@ -172,25 +201,19 @@ def _require_own_secret(client: Client, given: object) -> None:
 
 
 def _information(server: AuthorizationServer, client: Client, registration_token: str) -> dict[str, Any]:
-    metadata = ClientMetadata(
-        client_name=client.client_name,
-        grant_types=client.grant_types,
-        token_endpoint_auth_method=client.token_endpoint_auth_method,
-        scopes=client.scopes,
-        default_scopes=client.default_scopes,
-        audiences=client.audiences,
-        resource_identifiers=client.resource_identifiers,
-        access_token_format=client.access_token_format,
-    )
     return {
         "client_id": client.client_id,
         "client_id_issued_at": client.created_at,
-        # 0: never (RFC 7591 §3.2.1). Of several secrets the one that lasts longest counts.
-        "client_secret_expires_at": _last_expiry(client),
+        # 0: never (RFC 7591 §3.2.1). Of several secrets the one that lasts longest counts; a client with keys has none.
+        **({"client_secret_expires_at": _last_expiry(client)} if _uses_secrets(client) else {}),
         "registration_access_token": registration_token,
         "registration_client_uri": f"{server.policy.issuer}{REGISTER}/{client.client_id}",
-        **metadata_document(metadata),
+        **metadata_document(metadata_of(client)),
     }
+
+
+def _uses_secrets(client: Client) -> bool:
+    return client.token_endpoint_auth_method in SECRET_METHODS
 
 
 def _last_expiry(client: Client) -> int:

@@ -6,14 +6,15 @@ from typing import Any
 
 from authserver.flows.introspect import read_jwt, require_current
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import Client, SecretCredential
+from authserver.oauth.client import Client
+from authserver.oauth.client_authentication import ClientCredential
 from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import looks_like_jwt
 from authserver.oauth.signing_keys import KeyRing
 
 
-def revoke(server: AuthorizationServer, credential: SecretCredential, form: Form) -> dict[str, Any]:
+def revoke(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
     """Authenticate the client and revoke the token if it is the client's own (RFC 7009 §2.1).
 
     When this returns, the revocation is committed. A token that is unknown, expired or another client's gives the

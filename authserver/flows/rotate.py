@@ -57,17 +57,17 @@ def revoke_key(server: AuthorizationServer, kid: str, tell: Tell) -> str | None:
 def maintain_keys(server: AuthorizationServer, age: int, tell: Tell) -> None:
     """Rotate at an `age` of the newest key in seconds (0: never), seal under the newest encryption key, tidy up.
 
-    Does nothing where there is no encryption key. Raises Unavailable.
+    Does nothing where there is no encryption key. Raises CannotDecrypt, Unavailable.
     """
     encryption = server.policy.key_encryption
     if encryption is None:
         return
     with server.signing_keys.lock(lambda: tell("waiting for another run to finish")):
+        _reseal(server, encryption, tell)
         ring, now = server.key_ring.load(), server.now()
         if is_rotation_due(ring, now, age, server.policy.signing_algorithm):
             key = _add(server, ring, now)
             tell(f"made signing key {key.kid}, which signs from {key.signs_from} on")
-        _reseal(server, encryption, tell)
         for key in ring.keys:
             if ring.state(key, now) == "gone" or (key.revoked_at or now) + KEEP_AFTER_SIGNING < now:
                 server.signing_keys.delete(key.kid)

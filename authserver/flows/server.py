@@ -7,18 +7,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from authserver.fetch.documents import Fetcher
 from authserver.flows.authenticate import ClientCache
 from authserver.flows.key_ring import KeyRingCache
+from authserver.flows.proofs import Prover
+from authserver.flows.remote_keys import RemoteKeys
+from authserver.flows.throttle import Throttle
 from authserver.oauth.credentials import Random
 from authserver.oauth.jose import SIGNING_ALGORITHMS
 from authserver.oauth.key_encryption import KeyEncryption
 from authserver.store.access_tokens import AccessTokens
+from authserver.store.assertion_jtis import AssertionJtis
+from authserver.store.authentication_failures import AuthenticationFailures
 from authserver.store.clients import Clients
 from authserver.store.database import Database
 from authserver.store.initial_access_tokens import InitialAccessTokens
 from authserver.store.revocations import Revocations
 from authserver.store.schema_migrations import SchemaMigrations
 from authserver.store.signing_keys import SigningKeys
+from authserver.store.trusted_issuers import TrustedIssuers
 
 Clock = Callable[[], float]
 
@@ -32,6 +39,8 @@ class Policy:
     initial_access_token_hash: bytes | None = field(default=None, repr=False)
     key_encryption: KeyEncryption | None = field(default=None, repr=False)
     signing_algorithm: str = SIGNING_ALGORITHMS[0]
+    # Proxies that may say for whom they ask: networks separated by commas, or *.
+    trusted_proxies: str = ""
 
     @property
     def signs(self) -> bool:
@@ -47,6 +56,10 @@ class AuthorizationServer:
     database: Database
     clients: Clients
     client_cache: ClientCache
+    throttle: Throttle
+    authentication_failures: AuthenticationFailures
+    fetcher: Fetcher
+    trusted_issuers: TrustedIssuers
     access_tokens: AccessTokens
     revocations: Revocations
     signing_keys: SigningKeys
@@ -62,15 +75,39 @@ class AuthorizationServer:
 
 
 def make_server(
-    policy: Policy, database: Database, *, clock: Clock = time.time, random: Random = secrets.token_bytes
+    policy: Policy,
+    database: Database,
+    *,
+    clock: Clock = time.time,
+    random: Random = secrets.token_bytes,
+    fetcher: Fetcher | None = None,
+    make_remote_keys: Callable[[], RemoteKeys] = RemoteKeys,
 ) -> AuthorizationServer:
     """Put a server together. Connects to nothing yet."""
     clients, signing_keys = Clients(database), SigningKeys(database)
+    fetcher = fetcher or Fetcher()
+    trusted_issuers = TrustedIssuers(database)
+    prover = Prover(
+        policy.issuer,
+        clients,
+        AssertionJtis(database),
+        trusted_issuers,
+        fetcher,
+        make_remote_keys(),
+        make_remote_keys(),
+        random,
+    )
+    failures = AuthenticationFailures(database)
+    throttle = Throttle(failures)
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
-        client_cache=ClientCache(clients),
+        client_cache=ClientCache(prover, throttle),
+        throttle=throttle,
+        authentication_failures=failures,
+        fetcher=fetcher,
+        trusted_issuers=trusted_issuers,
         access_tokens=AccessTokens(database),
         revocations=Revocations(database),
         signing_keys=signing_keys,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from authserver.oauth.credentials import hash_credential
 from authserver.oauth.errors import InvalidClient
+from authserver.oauth.public_keys import RegisteredKeys
 
 CLIENT_CREDENTIALS = "client_credentials"
 INTROSPECT_ANY = "introspect:any"
@@ -43,6 +44,9 @@ class Client:
     client_name: str | None
     grant_types: Sequence[str]
     token_endpoint_auth_method: str
+    token_endpoint_auth_signing_alg: str | None
+    jwks: RegisteredKeys | None
+    jwks_uri: str | None
     scopes: Sequence[str]
     default_scopes: Sequence[str]
     audiences: Sequence[str]
@@ -57,11 +61,12 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class SecretCredential:
-    """What a caller presented: an id and a secret, by one of SECRET_METHODS."""
+    """What a caller presented: an id and a secret, by one of SECRET_METHODS; and from which address."""
 
     method: str
     client_id: str
     secret: str = field(repr=False)
+    address: str = ""
 
 
 def verify_secret(client: Client | None, credential: SecretCredential, now: int) -> Client:

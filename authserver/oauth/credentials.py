@@ -19,6 +19,7 @@ ACCESS_TOKEN = "asat_"  # noqa: S105 - as above
 INITIAL_ACCESS_TOKEN = "asia_"  # noqa: S105 - as above
 REGISTRATION_ACCESS_TOKEN = "asra_"  # noqa: S105 - as above
 
+MAX_LABEL = 100
 _RANDOM_BYTES = 32
 _EXPIRY_DIGITS = 8
 _RECOGNISABLE = re.compile(
@@ -27,6 +28,17 @@ _RECOGNISABLE = re.compile(
     re.IGNORECASE,
 )
 _OPAQUE = re.compile(rf"{ACCESS_TOKEN}([0-9a-f]{{{_EXPIRY_DIGITS}}})[A-Za-z0-9_-]{{43}}")
+
+
+class InvalidLabel(ValueError):
+    """No name for a credential."""
+
+
+def check_label(label: str) -> str:
+    """The label itself, if a credential may be called so. Raises InvalidLabel."""
+    if not 1 <= len(label) <= MAX_LABEL or not label.isprintable():
+        raise InvalidLabel(f"a label must be 1 to {MAX_LABEL} printable characters")
+    return label
 
 
 def make_credential(marker: str, random: Random) -> str:

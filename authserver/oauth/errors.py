@@ -39,6 +39,17 @@ class InvalidClient(OAuthError):
         super().__init__("Client authentication failed.", reason=reason)
 
 
+class Throttled(OAuthError):
+    """Authentication failed too often (RFC 6749 §2.3.1, RFC 6585 §4). `retry_after` is in seconds."""
+
+    code = "temporarily_unavailable"
+    status = 429
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Authentication failed too often. Try again later.", reason="throttled")
+        self.retry_after = retry_after
+
+
 class UnauthorizedClient(OAuthError):
     """The client may not use this grant (RFC 6749 §5.2)."""
 
@@ -67,6 +78,23 @@ class InvalidClientMetadata(OAuthError):
     """A registration cannot be accepted as it stands (RFC 7591 §3.2.2)."""
 
     code = "invalid_client_metadata"
+
+
+class PermissionMissing(OAuthError):
+    """The client is known, but an operator has not given it what this takes."""
+
+    code = "unauthorized_client"
+    status = 403
+
+
+class CursorGone(OAuthError):
+    """The follower cannot go on from its cursor (RFC 9110 §15.5.11): it must forget what it has cached."""
+
+    code = "cursor_gone"
+    status = 410
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The cursor is of no use any more. Forget what was cached and start anew.", reason=reason)
 
 
 class MissingToken(OAuthError):

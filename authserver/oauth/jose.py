@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from joserfc import jwe, jws
@@ -56,27 +57,37 @@ def sign(header: dict[str, Any], claims: Mapping[str, Any], key: Key, algorithm:
     return jws.serialize_compact({"alg": algorithm, **header}, payload, key, registry=_REGISTRIES[algorithm])
 
 
-def read_header(token: str) -> dict[str, Any]:
-    """The protected header, unverified: to find the key by. Raises BadSignature."""
-    try:
-        return _extract(token).protected
-    except (JoseError, ValueError):
-        raise BadSignature from None
+@dataclass(frozen=True, slots=True)
+class UnverifiedJWT:
+    """A JWT that was taken apart. Its header serves to find the key by, and nothing else."""
 
+    header: dict[str, Any]
+    _signed: CompactSignature
 
-def verify(token: str, key: Key, algorithm: str) -> dict[str, Any]:
-    """The claims of a JWT that this key signed with this algorithm. Raises BadSignature."""
-    try:
-        signed = _extract(token)
-        # What the header names is compared with the key's own algorithm, never followed (RFC 8725 §3.1).
-        if not jws.validate_compact(signed, key, registry=_REGISTRIES[algorithm]):
+    def verify(self, key: Key, algorithm: str) -> dict[str, Any]:
+        """The claims, if this key signed them with this algorithm. Raises BadSignature."""
+        try:
+            # What the header names is compared with the key's own algorithm, never followed (RFC 8725 §3.1).
+            if not jws.validate_compact(self._signed, key, registry=_REGISTRIES[algorithm]):
+                raise BadSignature
+            claims = json.loads(self._signed.payload)
+        except (JoseError, ValueError, RecursionError):
+            raise BadSignature from None
+        if not isinstance(claims, dict):
             raise BadSignature
-        claims = json.loads(signed.payload)
+        return claims
+
+
+def take_apart(token: str) -> UnverifiedJWT:
+    """Read a JWT in compact form. Raises BadSignature for any other text."""
+    try:
+        # The limits are joserfc's; which registry it is does not matter yet.
+        signed = jws.extract_compact(token.encode("ascii"), registry=_REGISTRIES["ES256"])
     except (JoseError, ValueError, RecursionError):
         raise BadSignature from None
-    if not isinstance(claims, dict):
+    if not isinstance(signed.protected, dict):
         raise BadSignature
-    return claims
+    return UnverifiedJWT(signed.protected, signed)
 
 
 def encrypt(text: bytes, key: OctKey) -> str:
@@ -90,11 +101,3 @@ def decrypt(token: str, key: OctKey) -> bytes:
         return jwe.decrypt_compact(token, key, algorithms=list(_CONTENT_ENCRYPTION.values())).plaintext or b""
     except (JoseError, ValueError):
         raise CannotDecrypt from None
-
-
-def _extract(token: str) -> CompactSignature:
-    # The segments' strings were made by us; the limits are joserfc's.
-    signed = jws.extract_compact(token.encode("ascii"), registry=_REGISTRIES["ES256"])
-    if not isinstance(signed.protected, dict):
-        raise BadSignature
-    return signed

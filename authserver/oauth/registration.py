@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, JWT, OPAQUE, SECRET_METHODS
+from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, JWT, OPAQUE, SECRET_METHODS, Client
+from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
 from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
+from authserver.oauth.public_keys import ALGORITHMS, InvalidKeySet, read_key_set
 from authserver.oauth.resource import MAX_RESOURCES, is_resource_identifier
 from authserver.oauth.scope import parse_scope
 
@@ -25,6 +27,9 @@ class ClientMetadata:
     client_name: str | None = None
     grant_types: Sequence[str] = (CLIENT_CREDENTIALS,)
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105 - the name of a method
+    token_endpoint_auth_signing_alg: str | None = None
+    jwks: Mapping[str, Any] | None = None
+    jwks_uri: str | None = None
     scopes: Sequence[str] = ()
     default_scopes: Sequence[str] = ()
     audiences: Sequence[str] = ()
@@ -44,17 +49,22 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
         raise InvalidClientMetadata("permissions are given by an operator, not by registration.")
     scopes = _scope(document, "scope")
     method = document.get("token_endpoint_auth_method", SECRET_METHODS[0])
-    if method not in SECRET_METHODS:
+    if method not in (*SECRET_METHODS, PRIVATE_KEY_JWT):
         raise InvalidClientMetadata("token_endpoint_auth_method is not one that this server supports.")
+    if method == PRIVATE_KEY_JWT and "jwks" not in document and "jwks_uri" not in document:
+        raise InvalidClientMetadata("private_key_jwt needs jwks or jwks_uri.")
     grant_types = _strings(document, "grant_types", [CLIENT_CREDENTIALS])
     if not GRANT_TYPES.issuperset(grant_types):
         raise InvalidClientMetadata("grant_types holds one that this server does not support.")
     default_scopes = _scope(document, "default_scope") if "default_scope" in document else scopes
     return check_metadata(
         ClientMetadata(
-            client_name=_name(document.get("client_name")),
+            client_name=document.get("client_name"),
             grant_types=grant_types,
             token_endpoint_auth_method=method,
+            token_endpoint_auth_signing_alg=document.get("token_endpoint_auth_signing_alg"),
+            jwks=document.get("jwks"),
+            jwks_uri=document.get("jwks_uri"),
             scopes=scopes,
             default_scopes=default_scopes,
             audiences=_strings(document, "audiences", []),
@@ -76,6 +86,9 @@ def check_client_id(client_id: str) -> str:
 
 def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
     """The metadata itself, if its parts fit together, whoever gave them. Raises InvalidClientMetadata."""
+    name = metadata.client_name
+    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable()):
+        raise InvalidClientMetadata(f"client_name must be 1 to {MAX_NAME} printable characters.")
     if not set(metadata.default_scopes) <= set(metadata.scopes):
         raise InvalidClientMetadata("default_scope goes beyond scope.")
     if not 1 <= (metadata.access_token_lifetime or 1) <= MAX_LIFETIME:
@@ -85,11 +98,18 @@ def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
     # RFC 9068 §2.2 requires an audience, and a token for nobody in particular would be one for everybody.
     if metadata.access_token_format == JWT and metadata.grant_types and not metadata.audiences:
         raise InvalidClientMetadata("A client with JWT access tokens needs at least one of audiences.")
+    _check_keys(metadata)
     for member in ("audiences", "resource_identifiers"):
         values = getattr(metadata, member)
         if len(values) > MAX_RESOURCES or not all(is_resource_identifier(value) for value in values):
             raise InvalidClientMetadata(f"{member} must be at most {MAX_RESOURCES} absolute URIs without a fragment.")
     return metadata
+
+
+def metadata_of(client: Client) -> ClientMetadata:
+    """What the client is registered with."""
+    values = {each.name: getattr(client, each.name) for each in fields(ClientMetadata)}
+    return ClientMetadata(**values | {"jwks": client.jwks.document if client.jwks else None})
 
 
 def metadata_document(metadata: ClientMetadata) -> dict[str, Any]:
@@ -103,17 +123,31 @@ def metadata_document(metadata: ClientMetadata) -> dict[str, Any]:
         "resource_identifiers": list(metadata.resource_identifiers),
         "access_token_format": metadata.access_token_format,
     }
-    if metadata.client_name is not None:
-        document["client_name"] = metadata.client_name
+    for member in ("client_name", "token_endpoint_auth_signing_alg", "jwks", "jwks_uri"):
+        if (value := getattr(metadata, member)) is not None:
+            document[member] = value
     return document
 
 
-def _name(value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise InvalidClientMetadata(f"client_name must be 1 to {MAX_NAME} printable characters.")
-    return value
+def _check_keys(metadata: ClientMetadata) -> None:
+    """RFC 7591 §2: keys are in one place, public, good enough. What is at a URL is judged when it is fetched."""
+    jwks, uri, algorithm = metadata.jwks, metadata.jwks_uri, metadata.token_endpoint_auth_signing_alg
+    if metadata.token_endpoint_auth_method != PRIVATE_KEY_JWT and (jwks, uri, algorithm) != (None, None, None):
+        raise InvalidClientMetadata(f"jwks, jwks_uri and token_endpoint_auth_signing_alg are for {PRIVATE_KEY_JWT}.")
+    if jwks is not None and uri is not None:
+        raise InvalidClientMetadata("jwks and jwks_uri exclude each other.")
+    if uri is not None and not isinstance(uri, str):
+        raise InvalidClientMetadata("jwks_uri must be a URL.")
+    if algorithm not in (None, *ALGORITHMS):
+        raise InvalidClientMetadata(f"token_endpoint_auth_signing_alg must be one of {', '.join(ALGORITHMS)}.")
+    if jwks is None:
+        return
+    try:
+        keys = read_key_set(jwks).keys
+    except InvalidKeySet as error:
+        raise InvalidClientMetadata(f"jwks {error}.") from None
+    if algorithm is not None and not any(algorithm in key.algorithms for key in keys):
+        raise InvalidClientMetadata("jwks holds no key for token_endpoint_auth_signing_alg.")
 
 
 def _scope(document: Mapping[str, Any], member: str) -> list[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
-from authserver.oauth.client import Client, ClientSecret
+from authserver.oauth.client import SECRET_METHODS, Client, ClientSecret
+from authserver.oauth.public_keys import RegisteredKeys
 from authserver.oauth.registration import ClientMetadata
 from authserver.store.database import Database
 from authserver.store.queries import load
 
 _SQL = load("clients.sql")
+_COLUMN_OF_KEYS = next(at for at, column in enumerate(fields(Client)) if column.name == "jwks")
 
 
 class ClientExists(Exception):
@@ -34,6 +37,10 @@ class NoSuchClient(Exception):
 
 class NoSuchSecret(Exception):
     """The client has no secret of this label."""
+
+
+class ChangedMeanwhile(Exception):
+    """The client is not as it was when it was loaded."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,11 @@ class Clients:
     def load(self, client_id: str) -> Client | None:
         """The client as it is now, with its secrets; None if there is none."""
         row = self._database.fetch_one(_SQL["load"], {"client_id": client_id})
-        return None if row is None else _client(row)
+        if row is None or row[0] is None:
+            # As much work as for a client that there is.
+            _client(_NOBODY)
+            return None
+        return _client(row)
 
     def is_current(self, client: Client) -> bool:
         """Whether a client that was loaded earlier is still the present row."""
@@ -94,7 +105,8 @@ class Clients:
         Raises ClientExists; ResourceIdentifierTaken unless `share_resources`, which is an operator's to say.
         """
         with self._database.transaction() as connection:
-            self._claim(connection, client_id, metadata, share=share_resources)
+            by_itself = registration_token_hash is not None
+            self._claim(connection, client_id, metadata, share=share_resources, by_itself=by_itself)
             row = _columns(metadata) | {
                 "client_id": client_id,
                 "registration_token_hash": registration_token_hash,
@@ -103,15 +115,49 @@ class Clients:
                 connection.execute(_SQL["insert"], row)
             except errors.UniqueViolation as error:
                 raise ClientExists(client_id) from error
+            if metadata.permissions or metadata.access_token_lifetime is not None:
+                connection.execute(_SQL["give"], row)
             if secret is not None:
                 connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
 
-    def replace(self, client_id: str, registration_token_hash: bytes, metadata: ClientMetadata) -> None:
-        """Replace what the client may say of itself. Raises NoSuchClient, ResourceIdentifierTaken."""
+    def replace(
+        self, client_id: str, registration_token_hash: bytes, metadata: ClientMetadata, secret: NewSecret
+    ) -> bool:
+        """Replace what the client may say of itself; tell whether it was given the secret.
+
+        That is if it had keys and now wants a secret; in the other direction its secrets end.
+        Raises NoSuchClient, ResourceIdentifierTaken.
+        """
         with self._database.transaction() as connection:
-            self._require_registration(connection, client_id, registration_token_hash)
-            self._claim(connection, client_id, metadata, share=False)
+            before = self._require_registration(connection, client_id, registration_token_hash)
+            self._claim(connection, client_id, metadata, share=False, by_itself=True)
             connection.execute(_SQL["replace"], _columns(metadata) | {"client_id": client_id})
+            if metadata.token_endpoint_auth_method not in SECRET_METHODS:
+                connection.execute(_SQL["delete_secrets"], {"client_id": client_id})
+                return False
+            if before in SECRET_METHODS:
+                return False
+            connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
+            return True
+
+    def update(self, client: Client, metadata: ClientMetadata, *, share_resources: bool) -> None:
+        """Replace what an operator may say of a client, if it is still as it was loaded.
+
+        Raises ChangedMeanwhile; ResourceIdentifierTaken unless `share_resources`.
+        """
+        with self._database.transaction() as connection:
+            self._claim(connection, client.client_id, metadata, share=share_resources, by_itself=False)
+            row = _columns(metadata) | {"client": client.id, "version": client.version}
+            if connection.execute(_SQL["update"], row).fetchone() is None:
+                raise ChangedMeanwhile(client.client_id)
+
+    def replace_keys(self, client_id: str, metadata: ClientMetadata) -> None:
+        """Let the client prove itself with the keys of `metadata` only; its secrets end. Raises NoSuchClient."""
+        with self._database.transaction() as connection:
+            row = _columns(metadata) | {"client_id": client_id}
+            if connection.execute(_SQL["replace_keys"], row).fetchone() is None:
+                raise NoSuchClient(client_id)
+            connection.execute(_SQL["delete_secrets"], {"client_id": client_id})
 
     def holds_registration(self, client_id: str, registration_token_hash: bytes) -> None:
         """Return if this is the client's registration access token. Raises NoSuchClient."""
@@ -150,32 +196,51 @@ class Clients:
             raise NoSuchSecret(label)
 
     @staticmethod
-    def _require_registration(connection: Any, client_id: str, registration_token_hash: bytes) -> None:
+    def _require_registration(connection: Any, client_id: str, registration_token_hash: bytes) -> str:
+        """The method that the client authenticates by."""
         if "\0" in client_id:
             raise NoSuchClient("PostgreSQL has no text with NUL, and so no such client")
         parameters = {"client_id": client_id, "registration_token_hash": registration_token_hash}
-        if connection.execute(_SQL["by_registration_token"], parameters).fetchone() is None:
+        row = connection.execute(_SQL["by_registration_token"], parameters).fetchone()
+        if row is None:
             raise NoSuchClient(client_id)
+        return str(row[0])
 
     @staticmethod
-    def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool) -> None:
+    def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool, by_itself: bool) -> None:
         if not metadata.resource_identifiers:
             return
         # Also for one who shares: whoever may not share must see what is being claimed at this instant.
         connection.execute(_SQL["lock_resource_identifiers"])
         if share:
             return
-        claim = {"client_id": client_id, "resource_identifiers": list(metadata.resource_identifiers)}
-        if connection.execute(_SQL["resource_identifier_owner"], claim).fetchone() is not None:
+        claim = {
+            "client_id": client_id,
+            "resource_identifiers": list(metadata.resource_identifiers),
+            "by_itself": by_itself,
+        }
+        if connection.execute(_SQL["resource_identifier_claimed"], claim).fetchone() is not None:
             raise ResourceIdentifierTaken
 
 
 def _columns(metadata: ClientMetadata) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(metadata).items()}
+    return {name: _column(value) for name, value in asdict(metadata).items()}
+
+
+def _column(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else Jsonb(value) if isinstance(value, dict) else value
+
+
+_NOBODY = (
+    *(None,) * 18,
+    [{"label": "", "secret_hash": "00" * 32, "created_at": 0, "expires_at": None, "last_used_at": None}],
+)
 
 
 def _client(row: tuple[Any, ...]) -> Client:
     *columns, secrets = row
+    keys = _COLUMN_OF_KEYS
+    columns[keys] = RegisteredKeys(columns[keys]) if columns[keys] is not None else None
     return Client(*columns, tuple(_secret(each) for each in secrets))  # type: ignore[call-arg] # mypy counts the star as all
 
 

@@ -28,17 +28,22 @@ STATEMENT_TIMEOUT = 3.0  # seconds, on the server
 ANSWER_TIMEOUT = 4.0  # seconds, here: for a server that no longer answers at all
 FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tried
 
+_SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
-    errors.UndefinedTable,  # the schema is behind this code
-    errors.UndefinedColumn,
+    errors.ObjectNotInPrerequisiteState,  # likewise, for what only a primary can tell
+    *_SCHEMA_BEHIND,
     errors.InsufficientPrivilege,
 )
 
 
 class Unavailable(Exception):
     """The database cannot be asked now. Nothing may be concluded from this about what was asked."""
+
+
+class SchemaBehind(Unavailable):
+    """The database lacks a table or a column that this code needs: migrations are pending."""
 
 
 class _NoAnswer(psycopg.OperationalError):
@@ -85,7 +90,7 @@ class Database:
 
     def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
         """Like `fetch_one`, for all rows."""
-        return self._run(lambda c: c.execute(query, parameters).fetchall())
+        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchall())
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -99,7 +104,7 @@ class Database:
             raise
         except (psycopg.OperationalError, *_REFUSALS) as error:
             self._discard_if_lost(connection, error)
-            raise Unavailable(_reason(error)) from error
+            raise _unavailable(error) from error
 
     @contextmanager
     def session(self) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -119,7 +124,7 @@ class Database:
             return act(connection)
         except (psycopg.OperationalError, *_REFUSALS) as error:
             if not self._discard_if_lost(connection, error) or fresh or isinstance(error, _NoAnswer):
-                raise Unavailable(_reason(error)) from error
+                raise _unavailable(error) from error
         # The connection had died while it was idle, say in a restart of the database. Every statement that goes
         # through here may be repeated: it reads, or writes the same again.
         connection, _ = self._connection()
@@ -127,7 +132,7 @@ class Database:
             return act(connection)
         except (psycopg.OperationalError, *_REFUSALS) as error:
             self._discard_if_lost(connection, error)
-            raise Unavailable(_reason(error)) from error
+            raise _unavailable(error) from error
 
     def _connection(self) -> tuple[_Connection, bool]:
         """This thread's connection, and whether it was opened just now."""
@@ -155,7 +160,7 @@ class Database:
         except psycopg.OperationalError as error:
             self._next_connect = time.monotonic() + FAIL_FAST
             self._away = True
-            raise Unavailable(_reason(error)) from error
+            raise _unavailable(error) from error
         finally:
             if probing:
                 self._probe.release()
@@ -183,6 +188,10 @@ def _with_limits(conninfo: str, *, patient: bool) -> str:
     if not patient:
         limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
     return make_conninfo(conninfo, **{name: value for name, value in limits.items() if name not in given})
+
+
+def _unavailable(error: psycopg.Error) -> Unavailable:
+    return (SchemaBehind if isinstance(error, _SCHEMA_BEHIND) else Unavailable)(_reason(error))
 
 
 def _reason(error: psycopg.Error) -> str:

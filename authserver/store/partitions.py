@@ -18,7 +18,7 @@ from authserver.store.database import Database
 from authserver.store.queries import load
 
 # What `authserver maintain` keeps.
-PARTITIONED_TABLES = ("access_tokens", "revocations")
+PARTITIONED_TABLES = ("access_tokens", "revocations", "assertion_jtis")
 
 _SQL = load("partitions.sql")
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
@@ -52,8 +52,11 @@ class Partitions:
         self._table = table
 
     def lock(self, waiting: Callable[[], None]) -> AbstractContextManager[None]:
-        """Hold the lock that only one maintenance run can have; call `waiting` once if another has it now."""
-        return advisory_lock(self._database, f"authserver maintain {self._table}", waiting)
+        """Hold the lock that only one maintenance run can have, of whatever tables.
+
+        Calls `waiting` once if another has it now.
+        """
+        return advisory_lock(self._database, "authserver maintain", waiting)
 
     def list(self) -> list[Partition]:
         """All partitions but the default one. Raises Unavailable."""
@@ -113,6 +116,11 @@ class Partitions:
             except errors.LockNotAvailable:
                 time.sleep(_PAUSE)
         raise Busy(f"{self._table}: no lock after {_ATTEMPTS} attempts")
+
+
+def partitioned_tables(database: Database) -> list[Partitions]:
+    """All tables that are partitioned by expiry."""
+    return [Partitions(database, table) for table in PARTITIONED_TABLES]
 
 
 def _format(name: str, names: dict[str, sql.Composable]) -> sql.Composed:

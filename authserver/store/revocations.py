@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from authserver.oauth.access_token import AccessToken
 from authserver.oauth.client import Client
+from authserver.oauth.revocation_feed import Cursor, FeedState, Revocation, read_snapshot
+from authserver.oauth.signing_keys import KEEP_AFTER_SIGNING
 from authserver.store.access_tokens import StaleClient
 from authserver.store.database import Database
 from authserver.store.queries import load
 from authserver.store.signing_keys import require_version
 
 _SQL = load("revocations.sql")
+
+# Seconds: revocations are told this much longer than they matter, for clocks that disagree.
+SKEW = 600
+# Seconds after which nothing that was revoked can still be alive.
+RETENTION = KEEP_AFTER_SIGNING + SKEW
 
 
 class Revocations:
@@ -51,3 +58,28 @@ class Revocations:
         if row is None:
             raise StaleClient
         require_version(row[0], ring_version)
+
+    def read_feed(self, cursor: Cursor, limit: int, now: int, caller: Client) -> tuple[FeedState, list[Revocation]]:
+        """Where the feed is, and up to `limit` revocations that a follower at this cursor has not seen."""
+        parameters = {
+            "caller": caller.id,
+            "version": caller.version,
+            "seen": str(cursor.seen),
+            "xid": str(cursor.after[0]),
+            "seq": cursor.after[1],
+            "limit": limit,
+            "expired": now - SKEW,
+            "oldest": now - RETENTION,
+        }
+        rows = self._database.fetch_all(_SQL["feed"], parameters)
+        if not rows:
+            raise StaleClient
+        epoch, snapshot, retained_from = rows[0][:3]
+        found = [Revocation(int(xid), *rest) for _, _, _, xid, *rest in rows if xid is not None]
+        return FeedState(epoch, read_snapshot(snapshot), int(retained_from)), found
+
+    def note_mark(self, now: int) -> None:
+        """Note where the feed is, for cursors that come back too late; for maintenance."""
+        with self._database.transaction() as connection:
+            connection.execute(_SQL["note_mark"], {"now": now})
+            connection.execute(_SQL["forget_marks"], {"oldest": now - RETENTION})

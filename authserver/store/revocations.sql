@@ -19,3 +19,33 @@ WITH proof AS (
          SELECT %(expires_at)s, %(token_hash)s FROM proof WHERE version = %(ring_version)s
          ON CONFLICT (expires_at, token_hash) DO NOTHING)
 SELECT version FROM proof
+
+-- name: feed
+-- What has committed since the follower's snapshot: one index scan from its oldest transaction on, in each partition
+-- that is not over. The answer's snapshot is that of this statement, so that nothing falls in between.
+-- Clocks may disagree: what has expired is told a little longer.
+SELECT left(feed.epoch::text, 8) || '-' || ltrim(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), '0'),
+       pg_current_snapshot()::text,
+       coalesce((SELECT mark FROM revocation_feed_marks WHERE noted_at < %(oldest)s
+                  ORDER BY noted_at DESC LIMIT 1)::text, '0'),
+       event.xid::text, event.seq, event.expires_at, event.token_hash, event.client_id, event.issued_before, event.kid
+  FROM clients caller
+ CROSS JOIN revocation_feed feed
+  LEFT JOIN LATERAL (
+         SELECT xid, seq, expires_at, token_hash, client_id, issued_before, kid
+           FROM revocations
+          WHERE expires_at > %(expired)s AND (xid, seq) > (%(xid)s::xid8, %(seq)s::bigint)
+            AND NOT pg_visible_in_snapshot(xid, %(seen)s::pg_snapshot)
+          ORDER BY xid, seq
+          LIMIT %(limit)s) event ON true
+ WHERE caller.id = %(caller)s AND caller.version = %(version)s
+ ORDER BY event.xid, event.seq
+
+-- name: note_mark
+INSERT INTO revocation_feed_marks (noted_at, mark) VALUES (%(now)s, pg_snapshot_xmin(pg_current_snapshot()))
+ON CONFLICT (noted_at) DO NOTHING
+
+-- name: forget_marks
+-- All but the newest of those that are too old: that one is the limit.
+DELETE FROM revocation_feed_marks
+ WHERE noted_at < (SELECT max(noted_at) FROM revocation_feed_marks WHERE noted_at < %(oldest)s)

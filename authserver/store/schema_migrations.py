@@ -16,7 +16,7 @@ _SQL = load("schema_migrations.sql")
 
 
 class MigrationFailed(Exception):
-    """PostgreSQL refused a migration; the message is its own, and nothing of the file was kept."""
+    """PostgreSQL refused a migration; the message is its own, in one line, and nothing of the file was kept."""
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,5 @@ class SchemaMigrations:
             except psycopg.Error as error:
                 if not connection.closed:
                     connection.rollback()
-                raise MigrationFailed(str(error).strip()) from error
+                # Not its details: they quote rows.
+                raise MigrationFailed(error.diag.message_primary or type(error).__name__) from error

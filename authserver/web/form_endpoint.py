@@ -9,21 +9,24 @@ from typing import Any, TypeVar
 import falcon
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.client import SecretCredential
-from authserver.oauth.client_authentication import read_client_credential
+from authserver.oauth.client_authentication import ClientCredential, read_client_credential
 from authserver.oauth.forms import Form
 from authserver.web.body import read_form
+from authserver.web.client_address import ClientAddress
 
 Answer = TypeVar("Answer")
-Flow = Callable[[AuthorizationServer, SecretCredential, Form], Answer]
+Flow = Callable[[AuthorizationServer, ClientCredential, Form], Answer]
 
 
 class FormEndpoint:
-    """A POST-only endpoint that takes a form and client authentication and hands both to a use case."""
+    """An endpoint, by POST only, that takes a form and client authentication and hands both to a use case."""
+
+    allowed_methods: tuple[str, ...] = ("POST",)
 
     def __init__(self, server: AuthorizationServer, flow: Flow[dict[str, Any]]) -> None:
         self._server = server
         self._flow = flow
+        self._address = ClientAddress(server.policy.trusted_proxies)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = falcon.MEDIA_JSON
@@ -31,10 +34,13 @@ class FormEndpoint:
 
     def _run(self, flow: Flow[Answer], req: falcon.Request) -> Answer:
         form = read_form(req)
-        return flow(self._server, read_client_credential(req.auth, form), form)
+        return flow(self._server, self._credential(req, form), form)
+
+    def _credential(self, req: falcon.Request, form: Form) -> ClientCredential:
+        return read_client_credential(req.auth, form, self._address(req))
 
     def on_request(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        raise falcon.HTTPMethodNotAllowed(["POST"])
+        raise falcon.HTTPMethodNotAllowed(self.allowed_methods)
 
     # Falcon would answer 200 and name OPTIONS in every Allow; these endpoints are not for browsers.
     on_options = on_request

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import falcon
 
@@ -11,6 +12,9 @@ from authserver.flows import register
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.errors import InvalidToken, MissingToken
 from authserver.web.body import read_json_object
+from authserver.web.client_address import ClientAddress
+
+T = TypeVar("T")
 
 
 class RegistrationEndpoint:
@@ -18,10 +22,17 @@ class RegistrationEndpoint:
 
     def __init__(self, server: AuthorizationServer) -> None:
         self._server = server
+        self._address = ClientAddress(server.policy.trusted_proxies)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         # The body is read only for who may register: anyone else is refused cheaply.
-        register.require_initial_access_token(self._server, _bearer_token(req))
+        token = _bearer_token(req)
+        self._server.throttle.bearer(
+            "registration",
+            self._address(req),
+            self._server.now(),
+            lambda: register.require_initial_access_token(self._server, token),
+        )
         _answer(resp, register.register(self._server, read_json_object(req)))
         resp.status = falcon.HTTP_201
 
@@ -31,19 +42,27 @@ class ClientConfigurationEndpoint:
 
     def __init__(self, server: AuthorizationServer) -> None:
         self._server = server
+        self._address = ClientAddress(server.policy.trusted_proxies)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
-        _answer(resp, register.read_registration(self._server, client_id, _bearer_token(req)))
+        _answer(resp, self._read(req, client_id, _bearer_token(req)))
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         token = _bearer_token(req)
         # Likewise: who may not manage this registration learns nothing from what is wrong with a body.
-        register.read_registration(self._server, client_id, token)
+        self._read(req, client_id, token)
         _answer(resp, register.replace_registration(self._server, client_id, token, read_json_object(req)))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
-        register.delete_registration(self._server, client_id, _bearer_token(req))
+        token = _bearer_token(req)
+        self._throttled(req, client_id, lambda: register.delete_registration(self._server, client_id, token))
         resp.status = falcon.HTTP_204
+
+    def _read(self, req: falcon.Request, client_id: str, token: str) -> dict[str, Any]:
+        return self._throttled(req, client_id, lambda: register.read_registration(self._server, client_id, token))
+
+    def _throttled(self, req: falcon.Request, client_id: str, act: Callable[[], T]) -> T:
+        return self._server.throttle.bearer(client_id, self._address(req), self._server.now(), act)
 
 
 def _bearer_token(req: falcon.Request) -> str:

@@ -2,6 +2,8 @@
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+# An error in a command substitution counts like any other. Bash before 4.4 has no such option.
+shopt -s inherit_errexit 2>/dev/null || true
 # shellcheck source=scripts/environment.sh
 source "$root/scripts/environment.sh"
 
@@ -29,9 +31,20 @@ is_on() {
   case ${1:-} in '' | 0 | no | false) return 1 ;; *) return 0 ;; esac
 }
 
+# check_settings LIMIT IMAGE...: what ends up in arithmetic, in a command line or in a generated kustomization.
+check_settings() {
+  [[ $1 =~ ^[1-9][0-9]{0,5}$ ]] || wrong_usage "WAIT_TIMEOUT is a number of seconds"
+  local value
+  for value in "${@:2}"; do
+    [[ $value =~ ^[A-Za-z0-9][A-Za-z0-9._/:-]*$ ]] || wrong_usage "'$value' is not NAME[:TAG] of an image"
+  done
+}
+
+missing=
+
 # need TOOL HOW-TO-GET-IT
 need() {
-  command -v "$1" >/dev/null || missing="${missing:-}
+  command -v "$1" >/dev/null || missing+="
   $1: $2"
 }
 
@@ -42,7 +55,7 @@ need_docker() {
 
 # check_tools: after the `need`s, name all that is missing at once.
 check_tools() {
-  [[ -z ${missing:-} ]] || die "missing tools:$missing"
+  [[ -z $missing ]] || die "missing tools:$missing"
   docker info >/dev/null 2>&1 || die "the Docker daemon does not answer: start it, or check DOCKER_HOST and your permissions"
 }
 
@@ -54,6 +67,7 @@ have_image() {
 build_image() {
   local image=$1 version arguments
   if is_on "$2"; then
+    say "Using the image $image"
     have_image "$image" || die "there is no local image $image: leave out --skip-build"
     return
   fi
@@ -94,19 +108,23 @@ run_suite() {
 }
 
 # on_every_way_out FUNCTION: call it with the exit status, which is kept. Ctrl-C in the clean-up itself is ignored.
+# Sent to this shell alone, a signal takes effect when the command that it waits for has ended.
 on_every_way_out() {
   way_out=$1
   trap 'leave $?' EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
+  trap 'exit 141' PIPE
   trap 'exit 143' TERM
 }
 
 leave() {
   local status=$1
   trap - EXIT
-  trap '' HUP INT TERM
+  trap '' HUP INT PIPE TERM
   set +e
+  # Nobody reads any more, and what tries to write may die of it before it has cleaned up.
+  if [[ $status -eq 141 ]]; then exec >/dev/null 2>&1; fi
   "$way_out" "$status"
   if [[ $status -eq 0 ]]; then
     printf '%s: PASSED in %d s\n' "$name" "$SECONDS"
@@ -117,5 +135,5 @@ leave() {
 }
 
 was_interrupted() {
-  case $1 in 129 | 130 | 143) return 0 ;; *) return 1 ;; esac
+  case $1 in 129 | 130 | 141 | 143) return 0 ;; *) return 1 ;; esac
 }

@@ -93,19 +93,19 @@ read_options() {
     esac
     shift
   done
-  [[ $limit =~ ^[1-9][0-9]*$ ]] || wrong_usage "WAIT_TIMEOUT is a number of seconds"
-  # Each ends up in a generated kustomization.
+  check_settings "$limit" "$image" "$postgres_image"
   local value
   for value in "$cluster" "$namespace"; do
     [[ $value =~ ^[a-z0-9]([-a-z0-9]*[a-z0-9])?$ ]] || wrong_usage "'$value' is not a name for a cluster or namespace"
   done
-  for value in "$image" "$postgres_image"; do
-    [[ $value =~ ^[A-Za-z0-9][A-Za-z0-9._/:-]*$ ]] || wrong_usage "'$value' is not NAME[:TAG] of an image"
-  done
 }
 
 start_cluster() {
-  if kind get clusters 2>/dev/null | grep -Fqx -- "$cluster"; then
+  local clusters
+  say "Looking for the kind cluster $cluster"
+  # Not in one pipe: a cluster that is overlooked would be taken for ours, and removed in the end.
+  clusters=$(kind get clusters)
+  if grep -Fqx -- "$cluster" <<<"$clusters"; then
     say "Using the kind cluster $cluster"
     kind export kubeconfig --name "$cluster" --kubeconfig "$KUBECONFIG"
   else
@@ -130,16 +130,30 @@ load_images() {
 
 # A namespace left by an earlier run makes room; one that is not ours is not touched.
 claim_namespace() {
-  if [[ -n $(kubectl get namespace "$namespace" --ignore-not-found --output name) ]]; then
-    [[ -n $(kubectl get namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --output name) ]] \
+  local found
+  say "Claiming the namespace $namespace"
+  found=$(kubectl get namespace "$namespace" --ignore-not-found --output name)
+  if [[ -n $found ]]; then
+    namespace_is_ours \
       || die "the namespace $namespace is not one that this script made: choose another with --namespace"
-    say "Removing the namespace $namespace of an earlier run"
-    kubectl delete namespace "$namespace" --timeout "${limit}s"
+    echo "Removing the namespace $namespace of an earlier run"
+    delete_namespace
   fi
+  write_kustomization e2e-kind
   made_namespace=1
   # Of all that the overlay holds, only the Namespace has this label: the secrets come before the rest.
-  write_kustomization e2e-kind
-  kubectl apply --kustomize "$work/e2e-kind" --selector "$OURS"
+  # Not `apply`: should somebody have made it meanwhile, it stays theirs.
+  kubectl create --save-config --kustomize "$work/e2e-kind" --selector "$OURS"
+}
+
+# namespace_is_ours OPTIONS-OF-KUBECTL...
+namespace_is_ours() {
+  [[ -n $(kubectl get namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --output name "$@") ]]
+}
+
+# By name and label: never one that this script did not make.
+delete_namespace() {
+  kubectl delete namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --timeout "${limit}s"
 }
 
 # write_kustomization OVERLAY: into $work/OVERLAY, with the namespace and the images of this run.
@@ -150,7 +164,7 @@ apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: $namespace
 resources:
-  - $("$python" -c 'import os, sys; print(os.path.relpath(*map(os.path.realpath, sys.argv[1:])))' "$root/k8s/overlays/$1" "$work/$1")
+  - '$("$python" -c 'import os, sys; print(os.path.relpath(*map(os.path.realpath, sys.argv[1:])))' "$root/k8s/overlays/$1" "$work/$1")'
 images:
 $(image_entry authserver "$image")
 $(image_entry postgres "$postgres_image")
@@ -195,9 +209,10 @@ authserver() {
 }
 
 deploy_resource_server() {
+  local client
   say "Registering service-b and deploying the resource server"
-  authserver client create service-b --no-grant --resource "$RESOURCE" | client_secret \
-    | create_secret resource-server client-secret
+  client=$(authserver client create service-b --no-grant --resource "$RESOURCE")
+  printf '%s' "$client" | client_secret | create_secret resource-server client-secret
   write_kustomization e2e-kind-extended
   kubectl apply --kustomize "$work/e2e-kind-extended"
   say "Waiting for the resource server"
@@ -219,18 +234,29 @@ test_it() {
 
 # forward_to_pods SELECTOR: a port of this machine for every pod, whose URLs are then in $forwarded.
 forward_to_pods() {
-  local pods pod log
+  local pods pod
   say "Forwarding a port to every pod with $1"
   pods=$(in_namespace get pods --selector "$1" --field-selector status.phase=Running --output name)
   [[ $(grep -c . <<<"$pods") -ge 2 ]] || die "expected at least two running pods with $1"
   forwarded=
   for pod in $pods; do
-    log=$work/forward-${#forwards[@]}.log
-    in_namespace port-forward "$pod" --address 127.0.0.1 :8000 >"$log" 2>&1 &
-    forwards+=($!)
-    wait_until 30 "the port-forward to $pod" grep -q '^Forwarding from 127.0.0.1:' "$log"
-    forwarded+=${forwarded:+,}http://$(sed -n 's/^Forwarding from \(127\.0\.0\.1:[0-9]*\) .*/\1/p' "$log" | head -n 1)
+    forward_to "$pod" "$work/forward-${#forwards[@]}.log"
+    forwarded+=${forwarded:+,}http://$address
   done
+}
+
+# forward_to POD LOG: what it listens on is then in $address.
+forward_to() {
+  in_namespace port-forward "$1" --address 127.0.0.1 :8000 >"$2" 2>&1 &
+  forwards+=($!)
+  wait_until 30 "the port-forward to $1" is_settled $! "$2"
+  address=$(sed -n 's/^Forwarding from \(127\.0\.0\.1:[0-9]*\) .*/\1/p' "$2")
+  [[ -n $address ]] || die "the port-forward to $1 ended: $(cat "$2")"
+}
+
+# is_settled PID LOG: it forwards, or it has ended.
+is_settled() {
+  grep -q '^Forwarding from 127.0.0.1:' "$2" || ! kill -0 "$1" 2>/dev/null
 }
 
 clean_up() {
@@ -246,7 +272,7 @@ clean_up() {
   elif [[ -n $has_cluster ]]; then
     if [[ -n $made_namespace ]] && ! is_on "$keep_namespace"; then
       echo "Deleting the namespace $namespace"
-      kubectl delete namespace "$namespace" --ignore-not-found --timeout "${limit}s"
+      delete_namespace || echo "It could not be deleted; the next run on this cluster tries again" >&2
     fi
     echo "The cluster is still there. To look inside: kind export kubeconfig --name $cluster --kubeconfig FILE"
     echo "To remove it: kind delete cluster --name $cluster"
@@ -258,6 +284,10 @@ clean_up() {
 
 diagnose() {
   local pod quick=(--request-timeout 20s)
+  echo "---- nodes"
+  kubectl get nodes --output wide "${quick[@]}"
+  # What is in a namespace of somebody else's is not ours to show.
+  namespace_is_ours "${quick[@]}" || return
   echo "---- pods"
   in_namespace get pods,jobs --output wide "${quick[@]}"
   echo "---- events"

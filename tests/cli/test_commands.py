@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import secrets
 import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,6 @@ import webtest
 from authserver.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(database_url: str) -> Run:
-    """Run `authserver ARGUMENTS`; by default it must succeed."""
-
-    def run(*arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "authserver", *arguments],
-            env=os.environ | {"AUTHSERVER_DATABASE_URL": database_url} | environment,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == status, done.stderr
-        if status == 1:
-            assert re.fullmatch(r"authserver: [^\n]+\n", done.stderr)
-        return done
-
-    return run
 
 
 def get_token(app: webtest.TestApp, made: dict[str, str], status: int = 200, **parameters: str) -> Any:
@@ -69,18 +49,166 @@ def test_a_client_from_creation_to_deletion(run: Run, app: webtest.TestApp) -> N
     assert "billing" not in run("client", "list").stdout
 
 
+def test_a_client_with_keys_from_creation_to_rotation(
+    run: Run, app: webtest.TestApp, make_signer: Any, tmp_path: Path
+) -> None:
+    old, new = make_signer("ES256"), make_signer("EdDSA", kid="k2")
+    for name, signer in (("old", old), ("new", new)):
+        (tmp_path / name).write_text(json.dumps(signer.jwks()))
+    made = json.loads(run("client", "create", "keyed", "--scope", "read", "--jwks", str(tmp_path / "old")).stdout)
+    assert made == {"client_id": "keyed"}
+
+    def token(signer: Any, status: int) -> None:
+        claims = {"iss": "keyed", "sub": "keyed", "aud": "https://as.example", "exp": int(time.time()) + 60}
+        assertion = signer.sign(claims | {"jti": secrets.token_hex()})
+        form = {"grant_type": "client_credentials", "client_assertion": assertion}
+        kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        app.post("/oauth/token", form | {"client_assertion_type": kind}, status=status)
+
+    token(old, 200)
+    says = run("client", "secret", "add", "keyed", "--label", "x", status=1).stderr
+    assert "registered for private_key_jwt" in says
+    run("client", "keys", "keyed", "--jwks", str(tmp_path / "new"), "--signing-alg", "EdDSA")
+    token(old, 401)
+    token(new, 200)
+    assert json.loads(run("client", "show", "keyed").stdout)["jwks"] == new.jwks()
+    run("client", "keys", "keyed", "--jwks-uri", "https://keys.example/jwks")
+    assert json.loads(run("client", "show", "keyed").stdout)["jwks_uri"] == "https://keys.example/jwks"
+
+    # From a secret to keys: the secret ends.
+    with_secret = json.loads(run("client", "create", "other", "--scope", "read").stdout)
+    run("client", "keys", "other", "--jwks", str(tmp_path / "new"))
+    get_token(app, with_secret, status=401)
+    assert json.loads(run("client", "show", "other").stdout)["secrets"] == []
+
+
+def test_keys_that_cannot_be_used_are_refused(run: Run, make_signer: Any, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_text(json.dumps({"keys": [make_signer().key.as_dict(private=True)]}))
+    broken = tmp_path / "broken"
+    broken.write_text("{")
+    for arguments, says in (
+        (("--jwks", str(private)), "private or a symmetric key"),
+        (("--jwks", str(broken)), "cannot be read as JSON"),
+        (("--jwks", str(tmp_path / "none")), "cannot be read as JSON"),
+        (("--jwks-uri", "http://keys.example/"), "not an https URL"),
+    ):
+        assert says in run("client", "create", "a", *arguments, status=1).stderr
+        assert says in run("client", "keys", "nobody", *arguments, status=1).stderr
+    assert "no client 'nobody'" in run("client", "keys", "nobody", "--jwks-uri", "https://a.example/", status=1).stderr
+
+
+def test_an_issuer_from_declaration_to_removal(
+    run: Run, app: webtest.TestApp, make_signer: Any, site: Any, tmp_path: Path
+) -> None:
+    old, new = make_signer("RS256"), make_signer("ES256", kid="k2")
+    for name, signer in (("old", old), ("new", new)):
+        (tmp_path / name).write_text(json.dumps(signer.jwks()))
+    iss, audience = "https://kubernetes.default.svc.cluster.local", "https://as.example"
+    made = run("client", "create", "pod", "--scope", "read", "--no-secret").stdout
+    assert json.loads(made) == {"client_id": "pod"}
+    run("issuer", "add", iss, "--name", "prod", "--audience", audience, "--jwks", str(tmp_path / "old"))
+
+    def token(signer: Any, status: int, name: str = "pod") -> None:
+        claims = {"iss": iss, "sub": f"system:serviceaccount:shop:{name}", "aud": [audience]}
+        kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        assertion = signer.sign(claims | {"exp": int(time.time()) + 600})
+        form = {"grant_type": "client_credentials", "client_assertion": assertion, "client_assertion_type": kind}
+        app.post("/oauth/token", form, status=status)
+
+    whom = ("pod", "--issuer", "prod", "--service-account", "shop/pod")
+    token(old, 401)
+    run("client", "bind", *whom)
+    token(old, 200)
+    token(old, 401, name="other")
+    assert "bound already" in run("client", "bind", *whom, status=1).stderr
+    subject = {"issuer": "prod", "subject": "system:serviceaccount:shop:pod"}
+    assert json.loads(run("client", "show", "pod").stdout)["bindings"] == [subject]
+    run("issuer", "keys", "prod", "--jwks", str(tmp_path / "new"))
+    token(old, 401)
+    token(new, 200)
+    shown = json.loads(run("issuer", "show", "prod").stdout)
+    assert shown["jwks"] == new.jwks()
+    assert shown["bindings"] == [{"subject": "system:serviceaccount:shop:pod", "client_id": "pod"}]
+    assert re.search(r"k2 +ES256", run("issuer", "check", "prod").stdout)
+    assert re.search(rf"prod +{iss} +{audience} +given", run("issuer", "list").stdout)
+    run("client", "unbind", "pod", "--issuer", "prod", "--subject", "system:serviceaccount:shop:pod")
+    token(new, 401)
+    assert "is not bound to 'pod'" in run("client", "unbind", *whom, status=1).stderr
+    run("client", "bind", *whom)
+    run("issuer", "remove", "prod")
+    token(new, 401)
+    assert json.loads(run("client", "show", "pod").stdout)["bindings"] == []
+
+    # By discovery.
+    allowed = {"AUTHSERVER_JWKS_ALLOW_HTTP": "yes", "AUTHSERVER_JWKS_ALLOWED_NETWORKS": "127.0.0.1/32"}
+    site.pages |= {
+        "/.well-known/openid-configuration": {"issuer": site.url, "jwks_uri": f"{site.url}/keys"},
+        "/keys": old.jwks(),
+    }
+    run("issuer", "add", site.url, "--name", "found", "--audience", audience, "--alg", "RS256", **allowed)
+    assert re.search(r"k1 +RS256 PS256", run("issuer", "check", "found", **allowed).stdout)
+    assert "not an https URL" in run("issuer", "check", "found", status=1).stderr
+    site.pages.clear()
+    assert "answered 404" in run("issuer", "check", "found", status=1, **allowed).stderr
+
+
+def test_an_issuer_or_a_binding_that_cannot_be_is_refused(run: Run, make_signer: Any, tmp_path: Path) -> None:
+    keys, symmetric = tmp_path / "keys", tmp_path / "symmetric"
+    keys.write_text(json.dumps(make_signer("ES256").jwks()))
+    symmetric.write_text('{"keys": [{"kty": "oct", "k": "AAAA"}]}')
+    add = ("issuer", "add", "https://a.example", "--audience", "x", "--name")
+    run(*add, "a")
+    run("client", "create", "c", "--no-secret")
+    for arguments, says in (
+        ((*add, "a"), "already"),
+        ((*add, "b"), "already"),
+        ((*add, "A b"), "a name is"),
+        ((*add, "b", "--jwks", str(symmetric)), "private or a symmetric key"),
+        ((*add, "b", "--jwks", str(keys), "--alg", "RS256"), "no key for the algorithms"),
+        ((*add, "b", "--jwks", str(tmp_path / "none")), "cannot be read as JSON"),
+        ((*add, "b", "--subject-claim", ""), "a claim's name"),
+        (("issuer", "add", "http://a.example", "--name", "b", "--audience", "x"), "give them with --jwks"),
+        (("issuer", "add", "prod", "--name", "b", "--audience", "x"), "give them with --jwks"),
+        (("issuer", "add", "https://a.example", "--name", "b", "--audience", ""), "printable ASCII"),
+        (("issuer", "show", "none"), "no issuer 'none'"),
+        (("issuer", "check", "none"), "no issuer 'none'"),
+        (("issuer", "remove", "none"), "no issuer 'none'"),
+        (("issuer", "keys", "a", "--jwks", str(keys)), "that was added with --jwks"),
+        (("issuer", "keys", "none", "--jwks", str(keys)), "that was added with --jwks"),
+        (("client", "bind", "c", "--issuer", "none", "--subject", "x"), "no issuer 'none'"),
+        (("client", "bind", "nobody", "--issuer", "a", "--subject", "x"), "no client 'nobody'"),
+        (("client", "bind", "c", "--issuer", "a", "--subject", ""), "printable ASCII"),
+        (("client", "bind", "c", "--issuer", "a", "--service-account", "shop"), "is not NAMESPACE/NAME"),
+        (("client", "bind", "c", "--issuer", "a", "--service-account", "shop/a:b"), "is not NAMESPACE/NAME"),
+        (("client", "bind", "c", "--issuer", "a", "--service-account", "shop/default"), "default service account"),
+        (("client", "bind", "c", "--issuer", "a", "--subject", "system:serviceaccount:s:default"), "default service"),
+    ):
+        assert says in run(*arguments, status=1).stderr, arguments
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("client", "show", "nobody"), "no client 'nobody'"),
         (("client", "delete", "nobody"), "no client 'nobody'"),
         (("client", "secret", "add", "nobody", "--label", "x"), "no client 'nobody'"),
-        (("client", "secret", "remove", "nobody", "--label", "x"), "no secret labelled 'x'"),
+        (("client", "secret", "remove", "nobody", "--label", "x"), "no client 'nobody'"),
+        (("client", "update", "nobody", "--name", "x"), "no client 'nobody'"),
         (("client", "create", "a", "--scope", 'a"b'), "scope is malformed"),
-        (("client", "create", "a", "--resource", "not a uri"), "resource_identifiers must be"),
+        (("client", "create", "a", "--resource", "not a uri"), "--resource: 'not a uri' is not an absolute URI"),
+        (("client", "create", "a", "--audience", "https://b.example#x"), "--audience: 'https://b.example#x' is not"),
+        (("client", "create", "a", "--name", "x" * 201), "client_name must be 1 to 200 printable"),
         (("client", "create", "a", "--scope", "x", "--default-scope", "y"), "beyond scope"),
         (("client", "create", "ä"), "client_id"),
-        (("client", "create", "a", "--token-lifetime", "2d"), "24h"),
+        (("client", "create", "a", "--token-lifetime", "2d"), "--token-lifetime: '2d' is more than 24h"),
+        (("client", "create", "a", "--token-lifetime", "soon"), "--token-lifetime: 'soon' is not a duration"),
+        (("client", "secret", "add", "nobody", "--label", ""), "label must be 1 to 100 printable characters"),
+        (("client", "secret", "add", "nobody", "--label", "x" * 101), "label must be 1 to 100 printable"),
+        (("client", "secret", "add", "nobody", "--label", "a\tb"), "label must be 1 to 100 printable"),
+        (("initial-access-token", "create", ""), "label must be 1 to 100 printable characters"),
+        (("initial-access-token", "create", "x" * 101), "label must be 1 to 100 printable characters"),
+        (("initial-access-token", "create", "a\x1b[1m"), "label must be 1 to 100 printable characters"),
         (("initial-access-token", "remove", "x"), "no token labelled 'x'"),
     ],
 )
@@ -110,26 +238,6 @@ def test_an_initial_access_token_registers_until_it_is_removed(run: Run, app: we
     app.post_json("/clients/register", {}, headers=headers, status=401)
 
 
-def test_config_shows_everything_but_secrets(run: Run, database_url: str) -> None:
-    secret = "s" * 40
-    shown = run("config", AUTHSERVER_INITIAL_ACCESS_TOKEN=secret, AUTHSERVER_THREADS="0").stdout
-    assert secret not in shown
-    assert database_url not in shown
-    assert "wrong: must be a whole number from 1 to 256" in shown
-    assert re.search(r"AUTHSERVER_ISSUER +\(not set\)", shown)
-
-
-def test_secrets_come_from_files(run: Run, database_url: str, tmp_path: Path) -> None:
-    file = tmp_path / "url"
-    file.write_text(database_url + "\n")
-    environment = {"AUTHSERVER_DATABASE_URL": "", "AUTHSERVER_DATABASE_URL_FILE": str(file)}
-    run("client", "list", **environment)
-    both = {"AUTHSERVER_DATABASE_URL_FILE": str(file)}
-    assert "AUTHSERVER_DATABASE_URL_FILE are both set" in run("client", "list", status=1, **both).stderr
-    missing = environment | {"AUTHSERVER_DATABASE_URL_FILE": str(tmp_path / "none")}
-    assert "AUTHSERVER_DATABASE_URL_FILE cannot be read" in run("client", "list", status=1, **missing).stderr
-
-
 def test_a_bad_connection_string_is_not_repeated(run: Run) -> None:
     done = run("client", "list", status=1, AUTHSERVER_DATABASE_URL="postgresql://u:hunter2@h/d?nonsense=1")
     assert "AUTHSERVER_DATABASE_URL is not a PostgreSQL connection string" in done.stderr
@@ -156,5 +264,43 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for command in ("serve", "migrate", "maintain", "client", "initial-access-token", "config", "dev"):
+    for command in ("serve", "migrate", "maintain", "client", "issuer", "initial-access-token", "config", "dev"):
         assert re.search(rf"^    {command}\b", shown, re.MULTILINE)
+
+
+def test_keys_from_the_first_to_an_emergency(run: Run) -> None:
+    setting = {"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)}
+
+    def states() -> list[str]:
+        return [line.split()[2] for line in run("keys", "list", **setting).stdout.splitlines()[1:]]
+
+    assert "not set" in run("keys", "rotate", status=1).stderr
+    assert re.fullmatch(r"made signing key \S+, which signs from \d+ on\n", run("maintain", **setting).stdout)
+    assert run("maintain", **setting).stdout == "nothing to do\n"
+    assert states() == ["active"]
+    run("keys", "rotate", **setting)
+    assert states() == ["next", "active"]
+    assert "waits for its time" in run("keys", "rotate", status=1, **setting).stderr
+    active = run("keys", "list", **setting).stdout.splitlines()[2].split()[0]
+    assert run("keys", "revoke", active, **setting).stdout.endswith(" signs from now on\n")
+    assert states() == ["next", "active", "revoked"]
+    assert "not revoked already" in run("keys", "revoke", active, status=1, **setting).stderr
+
+
+def test_maintenance_encrypts_signing_keys_under_the_newest_key(run: Run) -> None:
+    old, new = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=old)
+    told = run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=f"{new} {old}").stdout
+    assert re.fullmatch(r"encrypted signing key \S+ under the newest key\n", told)
+    assert run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=new).stdout == "nothing to do\n"
+    refused = run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=secrets.token_urlsafe(32), status=1).stderr
+    assert "AUTHSERVER_KEY_ENCRYPTION_KEY" in refused
+
+
+def test_revoking_all_tokens_of_a_client(run: Run, app: webtest.TestApp) -> None:
+    made = json.loads(run("client", "create", "leaky", "--scope", "read").stdout)
+    token = get_token(app, made)["access_token"]
+    run("client", "revoke-tokens", "leaky")
+    form = {"token": token, **made}
+    assert app.post("/oauth/introspect", form).json == {"active": False}
+    assert "no client 'nobody'" in run("client", "revoke-tokens", "nobody", status=1).stderr

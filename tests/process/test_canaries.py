@@ -6,9 +6,11 @@ import json
 import re
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -63,8 +65,8 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 class Canaries:
     """Requests of all kinds, and the secrets in them."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, stack: Stack, signer: Any) -> None:
+        self.stack, self.signer = stack, signer
         self.secrets = [stack.initial_access_token, JWT]
         self.session = requests.Session()
         self.session.trust_env = False
@@ -78,7 +80,7 @@ class Canaries:
     def register(self, **document) -> dict[str, str]:
         headers = {"Authorization": f"Bearer {self.stack.initial_access_token}"}
         answer = self.call("POST", "/clients/register", headers=headers, json=document).json()
-        self.secrets += [answer["client_secret"], answer["registration_access_token"]]
+        self.secrets += [answer.get("client_secret", ""), answer["registration_access_token"]]
         return answer
 
     def token(self, client: dict[str, str]) -> str:
@@ -137,6 +139,7 @@ def everything(canaries: Canaries) -> None:
         canaries.call("POST", f"/oauth/{path}?{'&'.join(f'{k}={v}' for k, v in form.items())}&token={token}", data=form)
         canaries.call("GET", f"/oauth/{path}?token={token}&client_secret={secret}")
         canaries.call("POST", f"/oauth/{path}", headers={"Authorization": f"Basic {secret}"}, data={"token": token})
+        assertions(canaries, path)
         canaries.call("POST", f"/oauth/{path}", headers={"X-Request-ID": f"{secret}?"}, json=form)
     for url in (stack.issuer, resource_server):
         for each in (*(f"{head}\r\n\r\n" for head in MALFORMED), *(f"{half}\r\n" for half in HALF)):
@@ -144,6 +147,23 @@ def everything(canaries: Canaries) -> None:
                 assert canary.encode() not in canaries.send(each.replace("{}", canary).encode(), url)
     database_trouble(canaries, form, token, resource_server)
     canaries.form("revoke", **form, token=token)
+
+
+def assertions(canaries: Canaries, path: str) -> None:
+    """Assertions that are good, replayed, malformed, of an unknown client, and with a key that cannot be fetched."""
+    signer = canaries.signer
+    method = {"token_endpoint_auth_method": "private_key_jwt"}
+    here = canaries.register(**method, jwks=signer.jwks())
+    away = canaries.register(**method, jwks_uri="https://127.0.0.1/keys")
+    for client_id in (here["client_id"], away["client_id"], "nobody"):
+        claims = {"iss": client_id, "sub": client_id, "aud": canaries.stack.issuer, "exp": int(time.time()) + 60}
+        assertion = signer.sign(claims | {"jti": "1"})
+        canaries.secrets += assertion.split(".")
+        form = {"client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "token": assertion}
+        for each in (assertion, assertion, f"{assertion}x", assertion[5:], f"{assertion}.{assertion}"):
+            canaries.form(path, **form, client_assertion=each)
+            canaries.call("POST", f"/oauth/{path}?client_assertion={each}", data={"client_assertion": each})
+        canaries.form(path, client_assertion=assertion, client_assertion_type=assertion, client_id=assertion)
 
 
 def database_trouble(canaries: Canaries, form: dict[str, str], token: str, resource_server: str) -> None:
@@ -166,8 +186,8 @@ def database_trouble(canaries: Canaries, form: dict[str, str], token: str, resou
 
 
 @pytest.fixture(scope="module")
-def canaries(stack) -> Iterator[Canaries]:
-    canaries = Canaries(stack)
+def canaries(stack, make_signer) -> Iterator[Canaries]:
+    canaries = Canaries(stack, make_signer("ES256"))
     everything(canaries)
     yield canaries
     canaries.session.close()

@@ -30,6 +30,7 @@ def test_preloaded_workers_use_no_connection_of_their_parent(
     )
     party = server.register()
     wait_until(lambda: len(server.workers()) == 2, "both workers")
+    wait_until(lambda: "its schema is current" in server.logged(), "the end of the connection that asked for it")
     for other in (workers := server.workers()):
         # What one cannot take, the other does.
         os.kill(other, signal.SIGSTOP)

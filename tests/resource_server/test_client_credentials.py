@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from resource_server import ClientCredentials, TokenError
-from resource_server.endpoint import Http
+from resource_server.transport import Http
 
 REFUSED = {"WWW_Authenticate": 'Bearer realm="x", error="invalid_token"'}
 

@@ -20,7 +20,7 @@ from authserver.oauth.access_token import AccessToken
 from authserver.oauth.registration import ClientMetadata
 from authserver.store import partitions as module
 from authserver.store.database import Database
-from authserver.store.partitions import Busy, Partition, Partitions
+from authserver.store.partitions import PARTITIONED_TABLES, Busy, Partition, Partitions, partitioned_tables
 from authserver.store.schema_migrations import SchemaMigrations
 
 WIDTH = 6 * HOUR
@@ -71,7 +71,7 @@ def test_maintenance_moves_ahead_and_drops_behind(
     fresh: Database, server: AuthorizationServer, partitions: Partitions
 ) -> None:
     told: list[str] = []
-    maintain(partitions, NOW, WIDTH, told.append)
+    maintain([partitions], NOW, WIDTH, told.append)
     made = partitions.list()
     assert len(made) == len(told)
     assert made[0].lower <= NOW < made[0].upper
@@ -81,13 +81,13 @@ def test_maintenance_moves_ahead_and_drops_behind(
     assert where(fresh, NOW + 60) == made[0].name
 
     told.clear()
-    maintain(partitions, NOW, WIDTH, told.append)
+    maintain([partitions], NOW, WIDTH, told.append)
     assert told == []
 
     later = made[0].upper + SKEW
-    maintain(partitions, later - 1, WIDTH, lambda _line: None)
+    maintain([partitions], later - 1, WIDTH, lambda _line: None)
     assert made[0].name in {each.name for each in partitions.list()}
-    maintain(partitions, later, WIDTH, told.append)
+    maintain([partitions], later, WIDTH, told.append)
     assert f"dropped {made[0].name}" in told
     assert made[0].name not in {each.name for each in partitions.list()}
 
@@ -103,7 +103,7 @@ def test_without_partitions_tokens_are_issued_found_and_cleaned_up(
     assert server.access_tokens.find(token_hash, expires_at, client) is not None
 
     told: list[str] = []
-    maintain(partitions, NOW, WIDTH, told.append)
+    maintain([partitions], NOW, WIDTH, told.append)
     # The range in which the default partition holds a token is left out, all others are made.
     assert sum(line.startswith("left out") for line in told) == 1
     assert not any(p.lower <= expires_at < p.upper for p in partitions.list())
@@ -111,17 +111,29 @@ def test_without_partitions_tokens_are_issued_found_and_cleaned_up(
 
     later = expires_at + SKEW + 1
     told.clear()
-    maintain(partitions, later, WIDTH, told.append)
+    maintain([partitions], later, WIDTH, told.append)
     assert "deleted 1 expired rows from the default partition" in told
-    maintain(partitions, later, WIDTH, told.append)
+    maintain([partitions], later, WIDTH, told.append)
     assert any(p.lower <= later < p.upper for p in partitions.list())
+
+
+def test_every_partitioned_table_is_kept(fresh: Database) -> None:
+    told: list[str] = []
+    maintain(partitioned_tables(fresh), NOW, WIDTH, told.append)
+    rows = fresh.fetch_all("SELECT relname FROM pg_class WHERE relkind = 'p'")
+    assert {name for (name,) in rows} == set(PARTITIONED_TABLES)
+    for table in PARTITIONED_TABLES:
+        assert len(Partitions(fresh, table).list()) == AHEAD // WIDTH + 1
+    assert not [line for line in told if line.startswith("left out")]
+    maintain(partitioned_tables(fresh), NOW, WIDTH, told.append)
+    assert told[-1] == "nothing to do"
 
 
 def test_several_maintenance_runs_at_once(fresh: Database, partitions: Partitions) -> None:
     with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(maintain, partitions, NOW, WIDTH, lambda _line: None) for _ in range(4)]:
+        for done in [pool.submit(maintain, [partitions], NOW, WIDTH, lambda _line: None) for _ in range(4)]:
             done.result()
-    maintain(partitions, NOW, WIDTH, lambda _line: None)
+    maintain([partitions], NOW, WIDTH, lambda _line: None)
     bounds = [(p.lower, p.upper) for p in partitions.list()]
     assert len(bounds) == len(set(bounds)) == AHEAD // WIDTH + 1
 
@@ -138,7 +150,7 @@ def test_a_lock_held_by_another_is_waited_for_only_briefly(
 
 
 def test_a_token_probe_touches_one_partition(fresh: Database, partitions: Partitions) -> None:
-    maintain(partitions, NOW, WIDTH, lambda _line: None)
+    maintain([partitions], NOW, WIDTH, lambda _line: None)
     plan = explain(
         fresh,
         "SELECT 1 FROM access_tokens WHERE expires_at = %(at)s AND token_hash = %(hash)s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -104,6 +105,11 @@ def test_c3_unknown_metadata_and_redirect_uris_are_ignored(app: webtest.TestApp)
         {"audiences": ["https://b.example#fragment"]},
         {"audiences": [f"https://b.example/{n}" for n in range(17)]},
         {"resource_identifiers": [None]},
+        {"jwks": {"keys": []}},
+        {"jwks_uri": "https://keys.example/"},
+        {"token_endpoint_auth_signing_alg": "ES256"},
+        {"token_endpoint_auth_method": "private_key_jwt"},
+        {"token_endpoint_auth_method": "private_key_jwt", "jwks": None},
         {"client_name": ""},
         {"client_name": "x" * 201},
         {"client_name": "a\nb"},
@@ -209,3 +215,118 @@ def test_c6_of_two_that_claim_one_identifier_at_once_one_gets_it(app: webtest.Te
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(claim, range(6))) == [201] + [400] * 5
+
+
+@pytest.fixture(scope="module")
+def keys(make_signer: Any) -> dict[str, Any]:
+    return {name: make_signer(name) for name in ("ES256", "EdDSA", "RS256")}
+
+
+def keyed(*jwks: Any, **document: Any) -> dict[str, Any]:
+    return {"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": list(jwks)}, **document}
+
+
+def test_c2_a_client_with_keys_gets_no_secret(app: webtest.TestApp, keys: Any) -> None:
+    document = keyed(keys["ES256"].jwk(use="sig", x_own="x"), token_endpoint_auth_signing_alg="ES256", scope="read")
+    made = register(app, document)
+    assert {name: made[name] for name in document} == document
+    assert "client_secret" not in made
+    assert "client_secret_expires_at" not in made
+    assert app.get(manage(made), headers=own(made)).json == made
+    at_a_url = register(app, {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://keys.example/j"})
+    assert at_a_url["jwks_uri"] == "https://keys.example/j"
+    assert "client_secret" not in at_a_url
+
+
+def test_c3_keys_are_public_strong_and_usable(app: webtest.TestApp, keys: Any) -> None:
+    ec, okp, rsa = keys["ES256"], keys["EdDSA"], keys["RS256"]
+    weak = ec.jwk()
+    n = rsa.jwk()["n"]
+    for bad in (
+        {"jwks": []},
+        {"jwks": "x"},
+        {"jwks": {"keys": "x"}},
+        {"jwks": {"keys": ["x"]}},
+        {"jwks": {"keys": []}},
+        keyed(ec.key.as_dict(private=True)),
+        keyed(rsa.key.as_dict(private=True)),
+        keyed(okp.key.as_dict(private=True)),
+        keyed(ec.jwk(), {"kty": "oct", "k": "AAAA"}),
+        keyed(ec.jwk(), rsa.jwk(kid="k2", d="AQAB")),
+        keyed({"kty": "oct"}),
+        keyed(weak | {"x": weak["y"]}),  # not on the curve
+        keyed(weak | {"x": "AA"}),
+        keyed(weak | {"crv": "P-384"}),
+        keyed(weak | {"crv": "secp256k1"}),
+        keyed(weak | {"crv": ["P-256"]}),
+        keyed(weak | {"x": 1}),
+        keyed(weak | {"kty": {}}),
+        keyed(okp.jwk() | {"crv": "X25519"}),
+        keyed(okp.jwk() | {"x": "AA"}),
+        keyed(rsa.jwk() | {"n": n[: len(n) // 2]}),  # 1024 bits
+        keyed(rsa.jwk() | {"n": n * 5}),  # 10240 bits
+        keyed(rsa.jwk() | {"e": "AQ"}),  # 1
+        keyed(rsa.jwk() | {"e": "Aw"}),  # 3
+        keyed(rsa.jwk() | {"e": n}),
+        keyed(rsa.jwk() | {"n": "\u00e9"}),
+        keyed(ec.jwk(use="enc")),
+        keyed(ec.jwk(key_ops=["sign"])),
+        keyed(ec.jwk(alg="ES384")),
+        keyed(ec.jwk(kid=1)),
+        keyed(ec.jwk(), okp.jwk()),  # one kid, two keys
+        keyed(*(ec.jwk(kid=str(each)) for each in range(33))),
+        keyed(ec.jwk(x_own="x" * 65536)),
+        keyed(ec.jwk(x_own="\0")),
+        keyed(ec.jwk(), jwks_uri="https://keys.example/"),
+        keyed(ec.jwk(), token_endpoint_auth_signing_alg="RS256"),
+        keyed(ec.jwk(), token_endpoint_auth_signing_alg="none"),
+        keyed(ec.jwk(), token_endpoint_auth_signing_alg="HS256"),
+        keyed(ec.jwk(), token_endpoint_auth_signing_alg=["ES256"]),
+        keyed(ec.jwk(), token_endpoint_auth_method="client_secret_jwt"),
+    ):
+        document = {"token_endpoint_auth_method": "private_key_jwt", **bad}
+        if len(json.dumps(document)) < 65536:
+            assert register(app, document, 400)["error"] == "invalid_client_metadata", bad
+        else:
+            app.post_json(REGISTER, document, headers=INITIAL, status=413)
+
+
+def test_c3_keys_for_other_purposes_are_passed_over(app: webtest.TestApp, keys: Any) -> None:
+    ec = keys["ES256"]
+    register(app, keyed(ec.jwk(), ec.jwk(kid="e", use="enc"), {"kty": "AKP"}, {"kty": "EC", "crv": "P-521"}))
+
+
+def test_c5_from_a_secret_to_keys_and_back(app: webtest.TestApp, other_app: webtest.TestApp, keys: Any) -> None:
+    made = register(app, {"scope": "read"})
+    other_app.post("/oauth/token", token_form(made))
+    update = {"client_id": made["client_id"], "scope": "read"}
+    answer = app.put_json(manage(made), update | keyed(keys["ES256"].jwk()), headers=own(made)).json
+    assert "client_secret" not in answer
+    assert "client_secret_expires_at" not in answer
+    other_app.post("/oauth/token", token_form(made), status=401)
+
+    answer = app.put_json(manage(made), update, headers=own(made)).json
+    assert answer["client_secret_expires_at"] == 0
+    assert "jwks" not in answer
+    other_app.post("/oauth/token", token_form(made), status=401)
+    other_app.post("/oauth/token", token_form(made | {"client_secret": answer["client_secret"]}))
+    # Only then: a secret that an operator withdrew does not come back.
+    assert "client_secret" not in app.put_json(manage(made), update, headers=own(made)).json
+
+
+def test_c6_what_others_get_tokens_for_cannot_be_claimed_by_registration(app, make_client):
+    other = "https://other.example"
+    caller = make_client(scopes=["read"], audiences=[other])
+    token = caller.token(app)
+    mine = register(app, {"resource_identifiers": ["https://mine.example"]})
+    own = {"Authorization": f"Bearer {mine['registration_access_token']}"}
+    uri = f"/clients/register/{mine['client_id']}"
+    claim = {"client_id": mine["client_id"], "resource_identifiers": ["https://mine.example", other]}
+    assert app.put_json(uri, claim, headers=own, status=400).json["error"] == "invalid_client_metadata"
+    assert register(app, {"resource_identifiers": [other]}, 400)["error"] == "invalid_client_metadata"
+    form = {"client_id": mine["client_id"], "client_secret": mine["client_secret"], "token": token}
+    assert app.post("/oauth/introspect", form).json == {"active": False}
+    # What is one's own stays one's own, also when others get tokens for it; and an operator may say otherwise.
+    make_client(scopes=["read"], audiences=["https://mine.example"])
+    app.put_json(uri, claim | {"resource_identifiers": ["https://mine.example"]}, headers=own, status=200)
+    assert make_client(resource_identifiers=[other]).introspect(app, token)["active"]

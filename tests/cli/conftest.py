@@ -1,0 +1,33 @@
+"""Run commands as an operator does: real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(database_url: str) -> Run:
+    """Run `authserver ARGUMENTS`; by default it must succeed."""
+
+    def run(*arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "authserver", *arguments],
+            env=os.environ | {"AUTHSERVER_DATABASE_URL": database_url} | environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+        if status == 1:
+            assert re.fullmatch(r"authserver: [^\n]+\n", done.stderr)
+        return done
+
+    return run
