@@ -25,6 +25,7 @@ from authserver.web.health import Health, Ready
 from authserver.web.introspect import IntrospectionEndpoint
 from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
+from authserver.web.openapi import DESCRIPTION, DescriptionEndpoint, describe
 from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
 from authserver.web.request_id import CommonHeaders
 from authserver.web.revocation_feed import RevocationFeedEndpoint
@@ -52,14 +53,17 @@ def create_app(server: AuthorizationServer) -> WSGIApp:
     }
     if server.policy.signs:
         endpoints[metadata.JWKS] = JWKSEndpoint(server)
+    probes: dict[str, object] = {"/health": Health(), "/ready": Ready(server)}
+    at_root = {well_known: well_known + path for well_known in WELL_KNOWN} | {probe: probe for probe in probes}
+    endpoints[DESCRIPTION] = DescriptionEndpoint(describe(issuer, [*endpoints, DESCRIPTION], at_root))
     # An issuer with a path advertises URLs below it; a proxy in front may or may not strip it.
     for prefix in dict.fromkeys(("", path)):
         for route, endpoint in endpoints.items():
             app.add_route(prefix + route, endpoint)
         for well_known in WELL_KNOWN:
             app.add_route(well_known + prefix, MetadataEndpoint(server.policy))
-    app.add_route("/health", Health())
-    app.add_route("/ready", Ready(server))
+    for route, probe in probes.items():
+        app.add_route(route, probe)
     return app
 
 

@@ -61,6 +61,10 @@ try:
 except ConfigError as _error:
     sys.exit(f"authserver: {_error}")
 
+# Neither a header nor the environment moves the paths.
+os.environ.pop("SCRIPT_NAME", None)
+forwarder_headers = ""
+
 Worker.request_timeout = _config.request_timeout
 
 wsgi_app = "authserver.app:get_app()"

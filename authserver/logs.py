@@ -9,6 +9,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from authserver.oauth.credentials import conceal
 from authserver.web.request_id import HEADER
 
 _EXTRA = ("request_id", "error_code")
@@ -29,7 +30,8 @@ class JsonFormatter(logging.Formatter):
             line = {"time": line["time"], "logger": record.name, **record.args}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        # Clients put secrets where none belong, and paths, names and errors then carry them here.
+        return json.dumps({name: conceal(value) if isinstance(value, str) else value for name, value in line.items()})
 
 
 class JsonLogger(Logger):  # type: ignore[misc] # gunicorn is not typed
@@ -45,6 +47,10 @@ class JsonLogger(Logger):  # type: ignore[misc] # gunicorn is not typed
         for log in (self.error_log, self.access_log):
             log.handlers = [handler]
             log.propagate = False
+
+    def debug(self, msg: str, *_args: Any, **_kwargs: Any) -> None:
+        """Log the constant part of what gunicorn says at this level: the rest quotes requests, heads included."""
+        super().debug("%s", msg)
 
     def access(self, resp: Any, _req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Log one request; gunicorn calls this when the answer has been sent."""

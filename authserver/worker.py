@@ -1,7 +1,8 @@
 """gunicorn's threaded worker, made safe against clients that hold on to threads, and gentle to clients at a stop.
 
 gunicorn gives a connection a thread and then waits without limit for the rest of the request; a few clients that
-send half a request each keep all threads. Here the main thread collects requests, and only a whole one gets a thread.
+send half a request each keep all threads. Here the main thread collects requests, and only a whole one gets a thread,
+which reads it from memory: there is nothing of the client's that a thread could wait for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import re
+import select
 import selectors
 import socket
 import sys
@@ -21,27 +22,24 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from gunicorn.http import errors
+from gunicorn.http import errors, get_parser
 from gunicorn.workers import gthread
+
+from authserver.http_framing import Incoming, Refused
 
 _log = logging.getLogger("authserver.worker")
 
 # An idle connection on which a client may just have sent a request is left open this long at a stop, and one that
 # was told to close this long for the client to read the last answer; in seconds.
 _LINGER = 1.0
-# What is left of a body that was refused unread has this long to be there; in seconds.
-_UNREAD = 0.05
-_CHUNK = 65536
-# Larger ones go to a thread as soon as their head is there: it refuses them without reading on.
-_MAX_BODY = 65536
-_MAX_HEAD = 32768
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n")
-_EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)")
+# Half a head has this long to become a whole one, in seconds: clients send it at once.
+_HEAD_TIMEOUT = 5.0
+_CHUNK = 16384
+# All requests that are not whole together may hold this much, in bytes.
+_MAX_HELD = 16 * 1024 * 1024
 
 _STATUS = {
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
-    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
 
 
@@ -50,7 +48,9 @@ class _Wait:
     """What a connection that has no thread waits for, until `deadline` (monotonic)."""
 
     deadline: float
-    received: bytearray = field(default_factory=bytearray)
+    incoming: Incoming = field(default_factory=Incoming)
+    begun: float | None = None
+    held: int = 0
     closing: bool = False
 
 
@@ -61,7 +61,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._waiting: dict[Any, _Wait] = {}  # the main thread's own; the longest idle first
+        # The main thread's own. First the connection that has been the longest without a whole request.
+        self._waiting: dict[Any, _Wait] = {}
+        self._rests: dict[Any, bytes] = {}
+        self._held = 0
         self._busy: dict[Any, float] = {}
         self._busy_lock = threading.Lock()
 
@@ -75,14 +78,14 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             sys.exit("authserver: TLS is for the proxy in front to end; start gunicorn without certfile and keyfile")
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection; where there is no room for one more, close one that is idle instead of dying."""
+        """Accept a connection; where there is no room for one more, close another instead of dying."""
         try:
             super().accept(listener)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
             _log.error("out of file descriptors")
-            self._drop_longest_idle()
+            self._drop_longest_waiting()
 
     def enqueue_req(self, conn: Any) -> None:
         """Take a new connection. It gets a thread when a request has arrived."""
@@ -101,15 +104,16 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Take a connection back from its thread: the client was told that it stays open, or that it closes."""
+        rest = self._rests.pop(conn)
         if fs.exception() is None and fs.result() is True:
             # Also at a stop: a client that was not told to close may be sending its next request.
-            self._await_request(conn, conn.parser.unreader.take_buffered())
+            self._await_request(conn, rest)
         else:
             self._close(conn)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        """Whether the connection can be used again; gunicorn would wait seconds, in a thread, for an unread body."""
-        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + _UNREAD))
+        """Whether the connection can be used again: the parser must agree on where the request ended."""
+        return keepalive and bool(conn.parser.finish_body()) and not conn.parser.unreader.take_buffered()
 
     def handle_error(self, _req: Any, client: socket.socket, _addr: Any, exc: BaseException) -> None:
         """Answer what is not HTTP, in the shape of all refusals.
@@ -121,13 +125,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         _log.log(
             logging.INFO if known else logging.CRITICAL, "answered %d to a bad request: %s", status, type(exc).__name__
         )
-        _refuse(client, status)
+        _send_refusal(client, status)
 
     def murder_pending(self) -> None:
         """Cut what is over its time. Called in the main thread after each event, and at least about once a second."""
         now = time.monotonic()
-        for conn in [conn for conn, wait in self._waiting.items() if wait.deadline < now]:
-            if self._waiting[conn].received:
+        for conn, wait in [(conn, wait) for conn, wait in self._waiting.items() if wait.deadline < now]:
+            if wait.begun is not None:
                 _log.warning("request over its time limit, connection cut")
             self._drop(conn)
         with self._busy_lock:
@@ -137,7 +141,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             with suppress(OSError):  # it was closed meanwhile
                 conn.sock.shutdown(socket.SHUT_RDWR)
         if self.nr_conns >= self.worker_connections:
-            self._drop_longest_idle()
+            self._drop_longest_waiting()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events. At a stop gunicorn would wait for one without looking at the time."""
@@ -161,15 +165,14 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             listener.close()
         leave = time.monotonic() + _LINGER
         for wait in self._waiting.values():
-            if not wait.received:
+            if wait.begun is None:
                 wait.deadline = min(wait.deadline, leave)
 
     # Connections without a thread
 
     def _await_request(self, conn: Any, received: bytes) -> None:
         conn.sock.setblocking(False)
-        now = time.monotonic()
-        wait = _Wait(now + (self.cfg.keepalive if self.alive else _LINGER))
+        wait = _Wait(time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER))
         self._waiting[conn] = wait
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
         if received:
@@ -177,7 +180,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def _receive(self, conn: Any, sock: socket.socket) -> None:
         """Read what has come, and pass the request on when it is whole."""
-        wait = self._waiting[conn]
+        if (wait := self._waiting.get(conn)) is None:
+            return  # it was dropped for another that had something to say at the same moment
         try:
             data = sock.recv(_CHUNK)
         except BlockingIOError:
@@ -185,36 +189,51 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         except OSError:
             self._drop(conn)
             return
-        if wait.closing:
-            if not data:
-                self._drop(conn)
-        elif data:
-            self._take(conn, wait, data)
-        elif wait.received:
-            self._to_thread(conn)  # it will find the request too short, and say so
-        else:
+        if not data and wait.begun is not None:
+            self._refuse(conn, HTTPStatus.BAD_REQUEST)
+        elif not data:
             self._drop(conn)
+        elif not wait.closing:
+            self._take(conn, wait, data)
 
     def _take(self, conn: Any, wait: _Wait, data: bytes) -> None:
-        if not wait.received:
-            wait.deadline = time.monotonic() + self.request_timeout
-        wait.received += data
-        if _is_whole(wait.received):
-            self._to_thread(conn)
-        elif _awaits_continue(wait.received):
+        if wait.begun is None:
+            wait.begun = time.monotonic()
+        wait.incoming.add(data)
+        wait.held += len(data)
+        self._held += len(data)
+        try:
+            whole = wait.incoming.take()
+        except Refused as refusal:
+            self._refuse(conn, refusal.status)
+            return
+        wait.deadline = wait.begun + (
+            min(self.request_timeout, _HEAD_TIMEOUT) if wait.incoming.head is None else self.request_timeout
+        )
+        if whole is not None:
+            self._to_thread(conn, *whole)
+        elif wait.incoming.must_be_told_to_go_on():
             with suppress(OSError):  # then it will not send the rest
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        elif len(wait.received) > _MAX_HEAD and b"\r\n\r\n" not in wait.received:
-            self._stop_watching(conn)
-            _refuse(conn.sock, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-            self._close(conn)
+        if self._held > _MAX_HELD:
+            self._drop_longest_waiting(holding=True)
 
-    def _to_thread(self, conn: Any) -> None:
-        wait = self._stop_watching(conn)
-        conn.data_ready = True
-        conn.init()
-        conn.parser.unreader.unread(bytes(wait.received))
+    def _to_thread(self, conn: Any, request: bytes, rest: bytes) -> None:
+        if not _takes_answers(conn.sock):
+            _log.warning("a client sends requests and does not read the answers, connection cut")
+            self._drop(conn)
+            return
+        self._stop_watching(conn)
+        self._rests[conn] = rest
+        conn.parser = get_parser(self.cfg, [request], conn.client)
+        conn.initialized = conn.data_ready = True
         super().enqueue_req(conn)
+
+    def _refuse(self, conn: Any, status: HTTPStatus) -> None:
+        _log.info("answered %d to what is no request", status)
+        self._stop_watching(conn)
+        _send_refusal(conn.sock, status)
+        self._close(conn)
 
     def _close(self, conn: Any) -> None:
         """Say that no more will come, and close when the client has.
@@ -236,42 +255,26 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         conn.close()
         self.nr_conns -= 1
 
-    def _drop_longest_idle(self) -> None:
-        idle = next((conn for conn, wait in self._waiting.items() if wait.closing or not wait.received), None)
-        if idle is not None:
-            self._drop(idle)
+    def _drop_longest_waiting(self, *, holding: bool = False) -> None:
+        waiting = (conn for conn, wait in self._waiting.items() if wait.held or not holding)
+        if (conn := next(waiting, None)) is not None:
+            self._drop(conn)
 
-    def _stop_watching(self, conn: Any) -> _Wait:
+    def _stop_watching(self, conn: Any) -> None:
         with suppress(KeyError, ValueError):  # never watched, or closed meanwhile
             self.poller.unregister(conn.sock)
-        return self._waiting.pop(conn, None) or _Wait(0.0)
+        if wait := self._waiting.pop(conn, None):
+            self._held -= wait.held
 
 
-def _is_whole(received: bytearray) -> bool:
-    """Whether a thread could answer now. If in doubt it is true, and the thread reads the rest or refuses."""
-    end = received.find(b"\r\n\r\n")
-    if end < 0:
-        return False
-    head = received[: end + 2].lower()
-    if b"\r\ntransfer-encoding:" in head:
-        return b"\r\n\r\n" in received[end + 4 :]
-    announced = _CONTENT_LENGTH.findall(head)
-    if len(announced) != 1:
-        return True
-    length = int(announced[0])
-    return length > _MAX_BODY or len(received) >= end + 4 + length
+def _takes_answers(sock: socket.socket) -> bool:
+    """Whether the kernel has room for an answer; a thread would wait for a client that reads none."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
-def _awaits_continue(received: bytearray) -> bool:
-    """Whether the client sent its head and waits to be told to go on (RFC 9110 §10.1.1); it is asked only once."""
-    end = received.find(b"\r\n\r\n")
-    if end < 0 or (found := _EXPECT.search(received[: end + 2].lower())) is None:
-        return False
-    del received[found.start() : found.end()]
-    return True
-
-
-def _refuse(sock: socket.socket, status: HTTPStatus) -> None:
+def _send_refusal(sock: socket.socket, status: HTTPStatus) -> None:
     code = "server_error" if status is HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request"
     body = json.dumps({"error": code, "error_description": f"{status.phrase}."})
     head = (

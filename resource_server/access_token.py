@@ -12,8 +12,9 @@ from resource_server.errors import InsufficientScopeError, InvalidTokenError
 class AccessToken:
     """The facts about one active token. The token itself is not among them.
 
-    `expires_at` and `not_before` are seconds since the epoch, None where the server did not say; `audience`
-    is empty where it did not say; `claims` is the whole answer, read-only to the bottom.
+    `expires_at`, `not_before` and `issued_at` are seconds since the epoch, None where the server did not say;
+    `audience` is empty where it did not say; `key_id` names the key that signed a JWT; `claims` is the whole
+    answer or the JWT's payload, read-only to the bottom.
     """
 
     subject: str | None
@@ -22,6 +23,8 @@ class AccessToken:
     audience: tuple[str, ...] = ()
     expires_at: int | None = None
     not_before: int | None = None
+    issued_at: int | None = None
+    key_id: str | None = None
     claims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False, hash=False)
 
 

@@ -1,4 +1,4 @@
-"""The example service: one open and one protected route, guarded by introspection."""
+"""The example service: one open and one protected route, guarded as the settings say."""
 
 import os
 import sys
@@ -7,8 +7,10 @@ import falcon
 
 from resource_server.config import Config
 from resource_server.errors import ConfigError
+from resource_server.metrics import Metrics
 from resource_server.middleware import ProtectedApp, ResourceServer
 from resource_server.scope import PUBLIC
+from resource_server.stats import Stats
 
 _BOOT_FAILED = 4  # gunicorn's APP_LOAD_ERROR: stop, do not start another worker
 
@@ -53,13 +55,28 @@ class Status:
         resp.media = {"status": "ok"}
 
 
+class MetricsPage:
+    """Numbers for Prometheus. They name no caller and no token."""
+
+    auth = PUBLIC
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer in the text format."""
+        resp.content_type, resp.data = self._metrics.text()
+
+
 def create_app(config: Config, server: ResourceServer | None = None) -> ProtectedApp:
     """Build the WSGI application; `server` replaces the guard that `config` describes."""
-    app = (server or ResourceServer.from_config(config)).app()
+    metrics = Metrics()
+    app = (server or ResourceServer.from_config(config, Stats(metrics.record))).app()
     app.add_route("/public", Public())
     app.add_route("/protected", Protected())
     app.add_route("/health", Status())
     app.add_route("/ready", Status())
+    app.add_route("/metrics", MetricsPage(metrics))
     return app
 
 

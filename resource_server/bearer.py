@@ -30,7 +30,7 @@ def token_from(authorization: str | None, query: str = "") -> str:
         raise InvalidRequestError("more than one Authorization field")
     if not credentials or " " in credentials:
         raise InvalidRequestError("not exactly one token after the scheme")
-    if _names_token(query):
+    if query and _names_token(query):
         raise InvalidRequestError("a token in the query as well as in the header")
     if len(credentials) > (MAX_JWT if credentials.count(".") == 2 else MAX_TOKEN):  # noqa: PLR2004 - RFC 7515 §3.1: a JWS has two dots
         raise InvalidTokenError("longer than any token")

@@ -11,15 +11,16 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
-from requests.exceptions import UnrewindableBodyError
+from requests.exceptions import InvalidURL, UnrewindableBodyError
 from requests.utils import rewind_body
 
 from resource_server.bearer import token_from
 from resource_server.deadline import Clock, Deadline
-from resource_server.endpoint import Endpoint, Http
+from resource_server.endpoint import Endpoint
 from resource_server.errors import AccessError, UnavailableError
 from resource_server.per_process import PerProcess
 from resource_server.single_flight import SingleFlight
+from resource_server.transport import Http
 
 _MARGIN: Final = 30.0
 _INVALID_TOKEN: Final = re.compile(r'\bBearer\b.*\berror\s*=\s*"?invalid_token\b', re.IGNORECASE | re.DOTALL)
@@ -167,8 +168,15 @@ def _rewound(request: requests.PreparedRequest) -> bool:
 
 
 def _leaves_origin(response: requests.Response) -> bool:
-    target = urljoin(response.url, response.headers["Location"])
-    return _origin(target) != _origin(response.url)
+    try:
+        target = urljoin(response.url, response.headers["Location"])
+    except ValueError:
+        # requests would fail at the same, when it follows, with what is no RequestException
+        raise InvalidURL("redirect to what is no URL", request=response.request, response=response) from None
+    try:
+        return _origin(target) != _origin(response.url)
+    except ValueError:
+        return True
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,16 +1,16 @@
 """All settings in one table, read once from a mapping."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, NamedTuple, Never, Self
-from urllib.parse import urlsplit
+from typing import Final, NamedTuple, Self
 
 from resource_server.cache import MAX_TTL
-from resource_server.endpoint import Http
-from resource_server.errors import ConfigError
-from resource_server.scope import Scope
+from resource_server.environment import Values, wrong
+from resource_server.follower import FRESH
+from resource_server.jwk import ALGORITHMS
+from resource_server.transport import Http
+
+VALIDATIONS: Final = ("introspect", "jwt", "auto")
 
 
 class Setting(NamedTuple):
@@ -22,15 +22,25 @@ class Setting(NamedTuple):
 
 
 SETTINGS: Final = (
-    Setting("OAUTH2_INTROSPECT_URL", "", "introspection endpoint of the authorization server; required"),
-    Setting("OAUTH2_CLIENT_ID", "", "this server's own client identifier there; required"),
-    Setting("OAUTH2_CLIENT_SECRET", "", "its secret; required unless OAUTH2_CLIENT_SECRET_FILE is set"),
+    Setting(
+        "OAUTH2_VALIDATION",
+        "introspect",
+        "introspect, jwt (local, no other tokens), or auto (JWTs locally, others by introspection)",
+    ),
+    Setting("OAUTH2_INTROSPECT_URL", "", "introspection endpoint of the authorization server; required unless jwt"),
+    Setting("OAUTH2_CLIENT_ID", "", "this server's own client identifier there; required to ask it anything"),
+    Setting("OAUTH2_CLIENT_SECRET", "", "its secret; required likewise unless OAUTH2_CLIENT_SECRET_FILE is set"),
     Setting("OAUTH2_CLIENT_SECRET_FILE", "", "file that holds the secret"),
     Setting("REQUIRED_SCOPE", "read", "scope that protected routes need by default; several: all of them"),
     Setting("OAUTH2_RESOURCE", "", "this server's resource identifier (URL): required in aud, published"),
     Setting("OAUTH2_AUTHORIZATION_SERVER", "", "issuer to publish in the RFC 9728 document"),
+    Setting("OAUTH2_ISSUER", "", "iss that JWTs must have, exactly; required for jwt and auto"),
+    Setting("OAUTH2_JWKS_URL", "", "the issuer's keys; empty: OAUTH2_ISSUER with /.well-known/jwks.json appended"),
+    Setting("OAUTH2_JWT_ALGORITHMS", "ES256,EdDSA,RS256", "signature algorithms to accept, separated by commas"),
+    Setting("OAUTH2_REVOCATIONS_URL", "", "revocation feed of the authorization server; empty: none"),
+    Setting("OAUTH2_JWT_WITHOUT_FEED", "", "JWTs without a feed: accept or introspect; empty: accept if none is set"),
     # Without a revocation feed a cache outlives a revocation by its time to live: for operators to choose.
-    Setting("OAUTH2_CACHE_TTL", "0", "seconds to remember answers, 0 to 30; 0: revocation works at once"),
+    Setting("OAUTH2_CACHE_TTL", "0", "seconds to remember answers without a feed, 0 to 30; 0: ask each time"),
     Setting("OAUTH2_CLOCK_SKEW", "0", "seconds of clock difference to forgive in exp and nbf, 0 to 60"),
     Setting("OAUTH2_CONNECT_TIMEOUT", "0.5", "seconds to connect to the authorization server"),
     Setting("OAUTH2_READ_TIMEOUT", "2", "seconds to wait for it to send something"),
@@ -47,12 +57,18 @@ SETTINGS: Final = (
 class Config:
     """The settings, checked. Times are seconds."""
 
-    introspect_url: str
-    client_id: str
-    client_secret: str = field(repr=False)
+    introspect_url: str | None = None
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    validation: str = "introspect"
     required_scope: tuple[str, ...] = ("read",)
     resource: str | None = None
     authorization_server: str | None = None
+    issuer: str | None = None
+    jwks_url: str | None = None
+    jwt_algorithms: tuple[str, ...] = ("ES256", "EdDSA", "RS256")
+    revocations_url: str | None = None
+    jwt_without_feed: str = ""
     cache_ttl: float = 0
     clock_skew: float = 0
     connect_timeout: float = 0.5
@@ -67,14 +83,20 @@ class Config:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the table from `environ`. Raises `ConfigError`: one line that begins with the setting."""
-        values = _Values(environ)
-        return cls(
-            introspect_url=values.url("OAUTH2_INTROSPECT_URL", required=True) or "",
-            client_id=values.required("OAUTH2_CLIENT_ID"),
+        values = Values({row.name: environ.get(row.name, "").strip() or row.default for row in SETTINGS})
+        config = cls(
+            introspect_url=values.url("OAUTH2_INTROSPECT_URL"),
+            client_id=values.text("OAUTH2_CLIENT_ID"),
             client_secret=values.secret("OAUTH2_CLIENT_SECRET"),
+            validation=values.choice("OAUTH2_VALIDATION", VALIDATIONS),
             required_scope=values.scope("REQUIRED_SCOPE"),
             resource=values.url("OAUTH2_RESOURCE"),
             authorization_server=values.url("OAUTH2_AUTHORIZATION_SERVER"),
+            issuer=values.url("OAUTH2_ISSUER"),
+            jwks_url=values.url("OAUTH2_JWKS_URL"),
+            jwt_algorithms=values.choices("OAUTH2_JWT_ALGORITHMS", tuple(ALGORITHMS)),
+            revocations_url=values.url("OAUTH2_REVOCATIONS_URL"),
+            jwt_without_feed=values.choice("OAUTH2_JWT_WITHOUT_FEED", ("", "accept", "introspect")),
             cache_ttl=values.number("OAUTH2_CACHE_TTL", 0, MAX_TTL),
             clock_skew=values.number("OAUTH2_CLOCK_SKEW", 0, 60),
             connect_timeout=values.number("OAUTH2_CONNECT_TIMEOUT", 0.01, 60),
@@ -86,6 +108,8 @@ class Config:
             threads=values.whole("WEB_THREADS", 1, 1024),
             graceful_timeout=values.whole("WEB_GRACEFUL_TIMEOUT", 0, 3600),
         )
+        _require_together(config)
+        return config
 
     def http(self) -> Http:
         """Return the limits for calls to the authorization server."""
@@ -98,72 +122,24 @@ class Config:
         )
 
 
-class _Values:
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._values = {row.name: environ.get(row.name, "").strip() or row.default for row in SETTINGS}
-
-    def required(self, name: str) -> str:
-        return self._values[name] or _wrong(name, "is required")
-
-    def secret(self, name: str) -> str:
-        value, path = self._values[name], self.file(f"{name}_FILE")
-        if value and path:
-            _wrong(name, f"is set as well as {name}_FILE")
-        return (_read(f"{name}_FILE", path) if path else value) or _wrong(name, "is required")
-
-    def file(self, name: str) -> str | None:
-        path = self._values[name]
-        if path and not Path(path).is_file():
-            _wrong(name, "is not a file")
-        return path or None
-
-    def url(self, name: str, *, required: bool = False) -> str | None:
-        url = self.required(name) if required else self._values[name]
-        if url and (problem := _url_problem(url)):
-            _wrong(name, problem)
-        return url or None
-
-    def scope(self, name: str) -> tuple[str, ...]:
-        scopes = tuple(self._values[name].split())
-        try:
-            Scope(*scopes)
-        except ConfigError:
-            _wrong(name, "is not a scope (RFC 6749 section 3.3)")
-        return scopes
-
-    def number(self, name: str, least: float, most: float) -> float:
-        try:
-            value = float(self._values[name])
-        except ValueError:
-            value = math.nan
-        # a NaN is in no range
-        return value if least <= value <= most else _wrong(name, f"is not a number from {least:g} to {most:g}")
-
-    def whole(self, name: str, least: int, most: int) -> int:
-        value = self.number(name, least, most)
-        return int(value) if value == int(value) else _wrong(name, "is not a whole number")
-
-
-def _wrong(name: str, problem: str) -> Never:
-    # raised without context, and without the value: it may be a secret in the wrong place
-    raise ConfigError(f"{name} {problem}") from None
-
-
-def _read(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        _wrong(name, "cannot be read as UTF-8 text")
-
-
-def _url_problem(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or not url.isascii() or not url.isprintable() or " " in url:
-        return "is not an http or https URL"
-    if "@" in parts.netloc:
-        return "must not hold credentials"
-    return "must not have a fragment" if "#" in url else ""
+def _require_together(config: Config) -> None:
+    """Raise `ConfigError` where one setting needs another that is not there."""
+    needed: dict[str, object] = {}
+    if config.validation != "jwt":
+        needed |= {"OAUTH2_INTROSPECT_URL": config.introspect_url}
+    if config.validation != "introspect":
+        # RFC 9068 §4: both are to be compared, so both have to be known
+        needed |= {"OAUTH2_ISSUER": config.issuer, "OAUTH2_RESOURCE": config.resource}
+    for name, value in needed.items():
+        if not value:
+            wrong(name, f"is required with OAUTH2_VALIDATION={config.validation}")
+    if config.jwt_without_feed == "introspect" and not config.introspect_url:
+        wrong("OAUTH2_INTROSPECT_URL", "is required with OAUTH2_JWT_WITHOUT_FEED=introspect")
+    # A call that takes longer could bring an answer that is older than the feed promises.
+    if config.revocations_url and config.deadline > FRESH:
+        wrong("OAUTH2_DEADLINE", f"must not exceed {FRESH:g} with OAUTH2_REVOCATIONS_URL")
+    if not (config.introspect_url or config.revocations_url):
+        return
+    for name, value in {"OAUTH2_CLIENT_ID": config.client_id, "OAUTH2_CLIENT_SECRET": config.client_secret}.items():
+        if not value:
+            wrong(name, "is required to introspect and to follow revocations")

@@ -1,26 +1,24 @@
-"""One endpoint of the authorization server that takes a form from an authenticated client and answers JSON.
+"""URLs of the authorization server that answer one JSON object and may be asked again.
 
-Introspection (RFC 7662 §2) and token endpoint (RFC 6749 §3.2) are alike in this: both may be asked again.
+Introspection (RFC 7662 §2) and token endpoint (RFC 6749 §3.2) take a form from an authenticated client;
+documents such as a JWK Set (RFC 7517 §5) are read by anyone.
 """
 
 import base64
-import json
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote_plus
 
 import requests
-import urllib3
 
 from resource_server.breaker import Breaker
-from resource_server.deadline import Clock, Deadline, DeadlineAdapter
+from resource_server.deadline import Clock, Deadline
 from resource_server.errors import CredentialsRefusedError, UnavailableError
 from resource_server.per_process import PerProcess
+from resource_server.transport import Failure, Form, Http, Reply, Transport
 
 _log: Final = logging.getLogger(__name__)
 _RETRY_AFTER_CAP: Final = 30
@@ -31,41 +29,15 @@ _KNOWN_ERRORS: Final = (
     *("unsupported_grant_type", "invalid_scope", "invalid_target"),
 )
 
-Form = Mapping[str, str | Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Http:
-    """Limits of one exchange: seconds, connections kept, bytes read; `ca_bundle` is a PEM file or None."""
-
-    connect_timeout: float = 0.5
-    read_timeout: float = 2.0
-    deadline: float = 3.0
-    pool_size: int = 8
-    max_body: int = 64 * 1024
-    ca_bundle: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    reason: str
-    again: bool = False
-    retry_after: int = 1
-    credentials: bool = False
-
-    def raised(self) -> UnavailableError:
-        kind = CredentialsRefusedError if self.credentials else UnavailableError
-        return kind(self.reason, self.retry_after)
-
 
 class Endpoint:
-    """Posts forms to `url` with client_secret_basic (RFC 6749 §2.3.1)."""
+    """Asks `url`, with one retry and a circuit breaker; with client_secret_basic if there is a secret."""
 
     def __init__(
         self,
         url: str,
-        client_id: str,
-        client_secret: str,
+        client_id: str = "",
+        client_secret: str | None = None,
         *,
         http: Http | None = None,
         clock: Clock = time.monotonic,
@@ -74,8 +46,8 @@ class Endpoint:
     ) -> None:
         self.url, self.client_id, self.http = url, client_id, http or Http()
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
-        self._authorization = _basic(client_id, client_secret)
-        self._session = PerProcess(self._make_session)
+        authorization = None if client_secret is None else basic(client_id, client_secret)
+        self._transport = Transport(url, self.http, authorization)
         self._breaker = PerProcess(lambda: Breaker(clock=clock))
 
     def __repr__(self) -> str:
@@ -87,26 +59,35 @@ class Endpoint:
         Raises `CredentialsRefusedError` when the server does not know us, `UnavailableError` for all else:
         the network, the time, 5xx, 429, a redirect, an answer that is too long or no JSON object.
         """
+        return self._ask("POST", form, deadline).json or {}
+
+    def get(self, deadline: Deadline | None = None) -> Reply:
+        """Return the 200 answer to GET, which holds a JSON object; raises as `post` does."""
+        return self._ask("GET", None, deadline)
+
+    def close(self) -> None:
+        """Close this process's connections; the next call opens new ones."""
+        self._transport.close()
+
+    def _ask(self, method: str, form: Form | None, deadline: Deadline | None) -> Reply:
         self._breaker().admit()
-        outcome = self._exchange(form, deadline or Deadline.after(self.http.deadline, self._clock))
-        if isinstance(outcome, _Failure):
+        outcome = self._exchange(method, form, deadline or Deadline.after(self.http.deadline, self._clock))
+        if isinstance(outcome, Failure):
             self._breaker().failed()
             # an operator has to see this one: no retry will mend it
             level = logging.CRITICAL if outcome.credentials else logging.WARNING
-            _log.log(level, "%s (client %s): %s", self.url, self.client_id, outcome.reason)
-            raise outcome.raised()
+            _log.log(level, "%s (client %s): %s", self.url, self.client_id or "none", outcome.reason)
+            kind = CredentialsRefusedError if outcome.credentials else UnavailableError
+            raise kind(outcome.reason, outcome.retry_after)
         self._breaker().succeeded()
         return outcome
 
-    def close(self) -> None:
-        """Close this process's connections; the next `post` opens new ones."""
-        if session := self._session.discard():
-            session.close()
-
-    def _exchange(self, form: Form, deadline: Deadline) -> dict[str, Any] | _Failure:
+    def _exchange(self, method: str, form: Form | None, deadline: Deadline) -> Reply | Failure:
         for attempt in range(1, _ATTEMPTS + 1):
-            outcome = self._attempt(form, deadline)
-            if not isinstance(outcome, _Failure) or not outcome.again or attempt == _ATTEMPTS:
+            outcome = self._transport.send(method, deadline, form=form)
+            if isinstance(outcome, Reply):
+                outcome = judge(outcome, authenticated=self._transport.authenticates)
+            if isinstance(outcome, Reply) or not outcome.again or attempt == _ATTEMPTS:
                 break
             pause = self._jitter()
             if pause >= deadline.remaining():
@@ -114,73 +95,27 @@ class Endpoint:
             self._sleep(pause)
         return outcome
 
-    def _attempt(self, form: Form, deadline: Deadline) -> dict[str, Any] | _Failure:
-        remaining = deadline.remaining()
-        if remaining <= 0:
-            return _Failure("deadline passed")
-        # Failures leave as values: an exception of requests holds the request, body and all, and raising from
-        # within `except` would hang it on ours as context.
-        try:
-            with deadline.applied(), self._send(form, remaining) as response:
-                body = response.raw.read(self.http.max_body + 1, decode_content=False)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return _Failure(_describe(error), again=_may_retry(error))
-        if len(body) > self.http.max_body:
-            return _Failure("oversized answer")
-        return _judge(response, body)
 
-    def _send(self, form: Form, remaining: float) -> requests.Response:
-        return self._session().post(
-            self.url,
-            data=form,
-            headers={"Authorization": self._authorization},
-            timeout=(min(self.http.connect_timeout, remaining), min(self.http.read_timeout, remaining)),
-            allow_redirects=False,
-            stream=True,
-        )
-
-    def _make_session(self) -> requests.Session:
-        session = requests.Session()
-        # no proxy, no .netrc, no CA path from the environment: a token goes only where it is configured to
-        session.trust_env = False
-        session.verify = self.http.ca_bundle or True
-        session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=self.http.pool_size)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        return session
-
-
-def _basic(client_id: str, client_secret: str) -> str:
-    # RFC 6749 §2.3.1: form-urlencoded first, so that ":" and non-ASCII survive
+def basic(client_id: str, client_secret: str) -> str:
+    """Build the Authorization value of client_secret_basic (RFC 6749 §2.3.1)."""
+    # form-urlencoded first, so that ":" and non-ASCII survive
     pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
     return "Basic " + base64.b64encode(pair.encode("ascii")).decode("ascii")
 
 
-def _describe(error: BaseException) -> str:
-    # the class names only: texts may quote what came over the wire
-    inner = error.args[0] if error.args else None
-    return type(getattr(inner, "reason", None) or error).__name__
-
-
-def _may_retry(error: BaseException) -> bool:
-    return isinstance(error, requests.ConnectionError) and not isinstance(error, requests.exceptions.SSLError)
-
-
-def _judge(response: requests.Response, body: bytes) -> dict[str, Any] | _Failure:
-    status = response.status_code
-    answer = _json_object(body)
+def judge(reply: Reply, *, authenticated: bool = True) -> Reply | Failure:
+    """Let a 200 answer with a JSON object pass; say of any other what is wrong with it."""
+    status, answer = reply.status, reply.json
     if status == requests.codes.ok:
-        return _Failure("not a JSON object") if answer is None else answer
+        return Failure("not a JSON object") if answer is None else reply
     error = answer.get("error") if answer else None
     code = error if isinstance(error, str) and error in _KNOWN_ERRORS else ""
-    return _Failure(
+    return Failure(
         f"status {status} {code}".rstrip(),
-        again=status in {502, 503, 504} and "Retry-After" not in response.headers,
-        retry_after=_retry_after(response.headers.get("Retry-After", "")),
+        again=status in {502, 503, 504} and "Retry-After" not in reply.headers,
+        retry_after=_retry_after(reply.headers.get("Retry-After", "")),
         # RFC 6749 §5.2: invalid_client may come with 400
-        credentials=status in {401, 403} or code == "invalid_client",
+        credentials=authenticated and (status in {401, 403} or code == "invalid_client"),
     )
 
 
@@ -188,21 +123,3 @@ def _retry_after(value: str) -> int:
     # RFC 9110 §10.2.3; a date is as good as silence
     seconds = int(value[:9]) if value.isascii() and value.isdigit() else 1
     return max(1, min(seconds, _RETRY_AFTER_CAP))
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(members := dict(pairs)) != len(pairs):
-        raise ValueError("a member appears twice")
-    return members
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON (RFC 8259 §6)")

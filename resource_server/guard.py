@@ -3,16 +3,14 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
 from resource_server import access_token, bearer
 from resource_server.access_token import AccessToken
-from resource_server.cache import TokenCache
 from resource_server.config import Config
 from resource_server.deadline import Clock
-from resource_server.endpoint import Endpoint
 from resource_server.errors import (
     AccessError,
     InsufficientScopeError,
@@ -20,9 +18,10 @@ from resource_server.errors import (
     MissingTokenError,
     UnavailableError,
 )
-from resource_server.introspection import Introspection
 from resource_server.metadata import ResourceMetadata
-from resource_server.verifier import CachedVerifier, TokenVerifier
+from resource_server.stats import Stats, Status
+from resource_server.validation import Validation
+from resource_server.verifier import TokenVerifier
 
 _log: Final = logging.getLogger(__name__)
 
@@ -41,7 +40,8 @@ class Guard:
 
     `verify` finds out about tokens; `scopes` is what a request needs unless told otherwise; `metadata`, when
     given, names this resource: tokens must then have it in their audience, and challenges point to it.
-    `leeway` is the clock skew to forgive, in seconds; `wall` tells the seconds since the epoch.
+    `leeway` is the clock skew to forgive, in seconds; `wall` tells the seconds since the epoch. `status()` says
+    how the verifier fares in this process.
     """
 
     def __init__(
@@ -52,22 +52,25 @@ class Guard:
         metadata: ResourceMetadata | None = None,
         realm: str = "resource_server",
         leeway: float = 0,
+        status: Callable[[], Status] = Status,
         wall: Clock = time.time,
     ) -> None:
         self._verify, self._realm, self._leeway, self._wall = verify, realm, leeway, wall
-        self.scopes, self.metadata = frozenset(scopes), metadata
+        self.scopes, self.metadata, self.status = frozenset(scopes), metadata, status
 
     @classmethod
-    def from_config(cls, config: Config) -> Self:
-        """Build a guard that introspects as configured; nothing is opened before the first token comes."""
-        endpoint = Endpoint(config.introspect_url, config.client_id, config.client_secret, http=config.http())
-        verify: TokenVerifier = Introspection(endpoint)
-        if config.cache_ttl > 0:
-            ttl, patience = config.cache_ttl, config.deadline
-            verify = CachedVerifier(verify, lambda: TokenCache(ttl), patience=patience)
+    def from_config(cls, config: Config, stats: Stats | None = None) -> Self:
+        """Build a guard as configured; nothing is opened before the first token comes. `stats` counts."""
         scopes = config.required_scope
         metadata = config.resource and ResourceMetadata(config.resource, config.authorization_server, scopes)
-        return cls(verify, scopes=scopes, metadata=metadata or None, leeway=config.clock_skew)
+        validation = Validation(config, stats)
+        return cls(
+            validation.verify,
+            scopes=scopes,
+            metadata=metadata or None,
+            leeway=config.clock_skew,
+            status=validation.status,
+        )
 
     def check(self, authorization: str | None, query: str = "", scopes: Iterable[str] | None = None) -> AccessToken:
         """Return the facts about the token of a request, or raise an `AccessError`.

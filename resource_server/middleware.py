@@ -11,6 +11,7 @@ from resource_server.config import Config
 from resource_server.errors import AccessError, ConfigError
 from resource_server.guard import Answer, Guard
 from resource_server.scope import PUBLIC, Scope, declared
+from resource_server.stats import Stats
 
 _log: Final = logging.getLogger(__name__)
 _CHECKED: Final = "resource_server.checked"
@@ -34,9 +35,9 @@ class ResourceServer:
         self._verified = False
 
     @classmethod
-    def from_config(cls, config: Config) -> Self:
-        """Build the middleware from settings."""
-        return cls(Guard.from_config(config))
+    def from_config(cls, config: Config, stats: Stats | None = None) -> Self:
+        """Build the middleware from settings; `stats` counts what happens."""
+        return cls(Guard.from_config(config, stats))
 
     def app(self, **options: Any) -> "ProtectedApp":
         """Make a Falcon app guarded by this; `options` are those of `falcon.App`."""

@@ -8,6 +8,7 @@ from resource_server.cache import TokenCache, key_of
 from resource_server.deadline import Deadline
 from resource_server.per_process import PerProcess
 from resource_server.single_flight import SingleFlight
+from resource_server.stats import Stats
 
 _PATIENCE: Final = 3.0
 
@@ -15,7 +16,8 @@ _PATIENCE: Final = 3.0
 class TokenVerifier(Protocol):
     """Finds out about a token, by asking or by looking at it.
 
-    Returns the facts, None for a token that is no good. Raises `UnavailableError` if it cannot be known now.
+    Returns the facts; None, or `InvalidTokenError` with the reason, for a token that is no good. Raises
+    `UnavailableError` if it cannot be known now.
     Expiry, audience and scope are not its business: the `Guard` checks them on every request.
     """
 
@@ -38,16 +40,23 @@ class CachedVerifier:
     """
 
     def __init__(
-        self, inner: TokenVerifier, make_cache: Callable[[], TokenCache], *, patience: float = _PATIENCE
+        self,
+        inner: TokenVerifier,
+        make_cache: Callable[[], TokenCache],
+        *,
+        stats: Stats | None = None,
+        patience: float = _PATIENCE,
     ) -> None:
-        self._inner, self._patience = inner, patience
+        self._inner, self._stats, self._patience = inner, stats or Stats(), patience
         self._memory = PerProcess(lambda: _Memory(make_cache()))
 
     def __call__(self, token: str, deadline: Deadline | None = None) -> AccessToken | None:
         """Find out about `token`, from memory if it is there; a failed call leaves nothing behind."""
         memory, key = self._memory(), key_of(token)
         if (hit := memory.cache.get(key)) is not None:
+            self._stats.count("cache_hits")
             return hit.token
+        self._stats.count("cache_misses")
         deadline = deadline or Deadline.after(self._patience)
         return memory.flights.share(key, lambda: self._ask(memory.cache, key, token, deadline), deadline)
 

@@ -100,6 +100,30 @@ def database_url(migrated_database: str) -> str:
     return migrated_database
 
 
+@pytest.fixture(scope="session")
+def give_roles(repository: Path) -> Callable[[str], Callable[[str], str]]:
+    """Apply sql/roles.sql to a database; gives its connection string by role."""
+
+    password = secrets.token_hex(16)
+
+    def give(url: str) -> Callable[[str], str]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            # Roles are the whole server's, and another run may be giving them on its own database at this instant.
+            connection.execute("SELECT pg_advisory_lock(1)")
+            connection.execute((repository / "sql/roles.sql").read_bytes())
+            for role in ("authserver_owner", "authserver_app"):
+                connection.execute(f"ALTER ROLE {role} PASSWORD '{password}'")
+        return lambda role: make_conninfo(url, user=role, password=password)
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def serving_url(migrated_database: str, give_roles: Callable[[str], Callable[[str], str]]) -> str:
+    """The connection string of that database for the role that serves requests, which may do nothing else."""
+    return give_roles(migrated_database)("authserver_app")
+
+
 @dataclass
 class Clock:
     """A clock that moves when a test says so."""
@@ -312,7 +336,7 @@ def site(make_site: Callable[..., Site]) -> Site:
     return make_site()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parent.parent

@@ -33,8 +33,9 @@ MAY_USE = {
     "migrate": {"store"},
     "config": {"oauth"},
     "app": {"config", "fetch", "flows", "oauth", "store", "web"},
-    "logs": {"web"},
-    "worker": set(),
+    "logs": {"oauth", "web"},
+    "http_framing": set(),
+    "worker": {"http_framing"},
     "listening": set(),
     "gunicorn_conf": {"app", "config", "flows", "listening", "logs", "store", "worker"},
     "__init__": set(),
@@ -155,7 +156,7 @@ def test_every_dependency_is_explained(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", *(f"docs/{name}" for name in ("operations.md", "api.md", "workload-identity.md", "kubernetes.md"))],
+    ["README.md", *(f"docs/{name}.md" for name in ("operations", "api", "kubernetes", "workload-identity"))],
 )
 def test_links_in_documents_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document
@@ -185,8 +186,9 @@ def test_the_wheel_runs_by_itself(repository: Path, tmp_path: Path, make_databas
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for file in (repository / "sql").glob("*.sql"):
-        assert f"authserver/migrations/{file.name}" in names
+    migrations = {f"authserver/migrations/{file.name}" for file in (repository / "sql").glob("[0-9]*.sql")}
+    assert {name for name in names if name.startswith("authserver/migrations/")} == migrations
+    assert "authserver/web/openapi.json" in names
     assert not any(name.startswith(("tests/", "sql/")) for name in names)
 
     venv.create(tmp_path / "venv", with_pip=True)

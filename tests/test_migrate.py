@@ -77,7 +77,7 @@ def directory(tmp_path: Path, repository: Path) -> Path:
 
 
 def test_the_runner_applies_all_and_then_nothing(url: str, run: Callable[..., list[str]], repository: Path) -> None:
-    names = sorted(path.name for path in (repository / "sql").glob("*.sql"))
+    names = sorted(path.name for path in (repository / "sql").glob("[0-9]*.sql"))
     assert run() == [f"applied {name}" for name in names]
     assert run() == ["nothing to do"]
     assert [row[2] for row in ledger(url)] == [True] * len(names)
@@ -86,7 +86,7 @@ def test_the_runner_applies_all_and_then_nothing(url: str, run: Callable[..., li
 
 def test_by_hand_and_by_runner_leave_the_same_schema(make_database: MakeDatabase, repository: Path) -> None:
     by_hand, by_runner = make_database(), make_database()
-    for file in sorted((repository / "sql").glob("*.sql")):
+    for file in sorted((repository / "sql").glob("[0-9]*.sql")):
         psql(by_hand, file)
     database = Database(by_runner, patient=True)
     migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
@@ -104,7 +104,7 @@ def test_by_hand_and_by_runner_leave_the_same_schema(make_database: MakeDatabase
 
 
 def test_files_applied_by_hand_are_adopted(url: str, run: Callable[..., list[str]], repository: Path) -> None:
-    files = sorted((repository / "sql").glob("*.sql"))
+    files = sorted((repository / "sql").glob("[0-9]*.sql"))
     psql(url, files[0])
     assert [row[2] for row in ledger(url)] == [False]
     assert run()[0] == f"adopted {files[0].name}, applied by hand"

@@ -66,10 +66,11 @@ class ClientCache:
         if isinstance(refusal, InvalidClient):
             before_loading()
         for _ in range(_ATTEMPTS):
-            row = self._load(proof)
-            if refusal is not None and row == remembered:
-                raise refusal.with_traceback(None)
             try:
+                # Also to look it up can take two statements, between which it may change.
+                row = self._load(proof)
+                if refusal is not None and row == remembered:
+                    raise refusal.with_traceback(None)
                 return act(proof.verify(row))
             except StaleClient:
                 continue
@@ -78,8 +79,10 @@ class ClientCache:
     def _load(self, proof: Proof[Any]) -> Any:
         row = proof.load()
         with self._lock:
-            self._rows.pop(proof.key, None)
+            known = self._rows.pop(proof.key, None)
             if row is not None:
+                # Where nothing changed, the one that is known: its keys have been read already.
+                row = known if row == known else row
                 self._rows[proof.key] = row
                 if len(self._rows) > self._size:
                     self._rows.popitem(last=False)

@@ -22,6 +22,11 @@ REGISTRATION_ACCESS_TOKEN = "asra_"  # noqa: S105 - as above
 MAX_LABEL = 100
 _RANDOM_BYTES = 32
 _EXPIRY_DIGITS = 8
+_RECOGNISABLE = re.compile(
+    rf"({'|'.join((CLIENT_SECRET, ACCESS_TOKEN, INITIAL_ACCESS_TOKEN, REGISTRATION_ACCESS_TOKEN))})[A-Za-z0-9_-]+"
+    r"|(eyJ)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*",
+    re.IGNORECASE,
+)
 _OPAQUE = re.compile(rf"{ACCESS_TOKEN}([0-9a-f]{{{_EXPIRY_DIGITS}}})[A-Za-z0-9_-]{{43}}")
 
 
@@ -63,3 +68,8 @@ def read_opaque_token(token: str) -> int | None:
     """
     match = _OPAQUE.fullmatch(token)
     return int(match[1], 16) if match else None
+
+
+def conceal(text: str) -> str:
+    """The text with nothing but the marker left of what looks like a secret or token of ours, or like a JWT."""
+    return _RECOGNISABLE.sub(lambda match: f"{match[1] or match[2]}…", text)

@@ -138,7 +138,8 @@ def _is_strong(values: Mapping[str, Any]) -> bool:
     return n.bit_length() in RSA_BITS and e in RSA_EXPONENTS
 
 
-# The curves' base points and an odd number: keys of no party, by which nothing is ever accepted.
+# The curves' base points, and a modulus above every signature, so that none is refused before it was worked on: keys of
+# no party, by which nothing is ever accepted.
 _NOBODY = read_key_set(
     {
         "keys": [
@@ -149,7 +150,7 @@ _NOBODY = read_key_set(
                 "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU",
             },
             {"kty": "OKP", "crv": "Ed25519", "x": "WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY"},
-            {"kty": "RSA", "e": "AQAB", "n": "g" + "A" * 340 + "E"},
+            {"kty": "RSA", "e": "AQAB", "n": "_" * 341 + "w"},
         ]
     }
 )

@@ -115,6 +115,8 @@ class Clients:
                 connection.execute(_SQL["insert"], row)
             except errors.UniqueViolation as error:
                 raise ClientExists(client_id) from error
+            if metadata.permissions or metadata.access_token_lifetime is not None:
+                connection.execute(_SQL["give"], row)
             if secret is not None:
                 connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
 

@@ -34,14 +34,17 @@ SELECT client_id, client_name, scopes, audiences, resource_identifiers, permissi
   FROM clients ORDER BY client_id
 
 -- name: insert
+-- Without what is an operator's to give, which the role that serves requests cannot write (sql/roles.sql).
 INSERT INTO clients (client_id, client_name, grant_types, token_endpoint_auth_method,
                      token_endpoint_auth_signing_alg, jwks, jwks_uri, scopes, default_scopes, audiences,
-                     resource_identifiers, permissions, access_token_lifetime, access_token_format,
-                     registration_token_hash)
+                     resource_identifiers, access_token_format, registration_token_hash)
 VALUES (%(client_id)s, %(client_name)s, %(grant_types)s, %(token_endpoint_auth_method)s,
         %(token_endpoint_auth_signing_alg)s, %(jwks)s, %(jwks_uri)s, %(scopes)s, %(default_scopes)s, %(audiences)s,
-        %(resource_identifiers)s, %(permissions)s, %(access_token_lifetime)s, %(access_token_format)s,
-        %(registration_token_hash)s)
+        %(resource_identifiers)s, %(access_token_format)s, %(registration_token_hash)s)
+
+-- name: give
+UPDATE clients SET permissions = %(permissions)s, access_token_lifetime = %(access_token_lifetime)s
+ WHERE client_id = %(client_id)s
 
 -- name: replace
 -- What a client may say of itself (RFC 7592 §2.2). Its permissions and lifetime are the operator's.

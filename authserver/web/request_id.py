@@ -7,6 +7,8 @@ import uuid
 
 import falcon
 
+from authserver.oauth.credentials import conceal
+
 HEADER = "X-Request-ID"
 _KEY = "authserver.request_id"
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -18,7 +20,8 @@ def request_id(req: falcon.Request) -> str:
     if isinstance(known, str):
         return known
     given = req.get_header(HEADER) or ""
-    req.env[_KEY] = chosen = given if _ACCEPTABLE.fullmatch(given) else uuid.uuid4().hex
+    acceptable = _ACCEPTABLE.fullmatch(given) and conceal(given) == given
+    req.env[_KEY] = chosen = given if acceptable else uuid.uuid4().hex
     return chosen
 
 

@@ -146,8 +146,9 @@ claim_namespace() {
   kubectl create --save-config --kustomize "$work/e2e-kind" --selector "$OURS"
 }
 
+# namespace_is_ours OPTIONS-OF-KUBECTL...
 namespace_is_ours() {
-  [[ -n $(kubectl get namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --output name) ]]
+  [[ -n $(kubectl get namespace --selector "$OURS" --field-selector "metadata.name=$namespace" --output name "$@") ]]
 }
 
 # By name and label: never one that this script did not make.
@@ -286,7 +287,7 @@ diagnose() {
   echo "---- nodes"
   kubectl get nodes --output wide "${quick[@]}"
   # What is in a namespace of somebody else's is not ours to show.
-  namespace_is_ours || return
+  namespace_is_ours "${quick[@]}" || return
   echo "---- pods"
   in_namespace get pods,jobs --output wide "${quick[@]}"
   echo "---- events"

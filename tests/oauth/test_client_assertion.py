@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authserver.oauth import public_keys
 from authserver.oauth.client_assertion import (
     MAX_AHEAD,
     SKEW,
@@ -152,3 +154,9 @@ def test_any_json_is_a_key_set_or_refused(document: Any) -> None:
     for key in keys:
         for algorithm in ("ES256", "EdDSA", "RS256", "PS256", "none", "HS256"):
             assert not key.verifies(algorithm, b"signed", b"signature")
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256", "PS256"])
+def test_there_is_a_stand_in_for_every_algorithm(algorithm: str) -> None:
+    assert public_keys._NOBODY.find(None, algorithm) is not None
+    public_keys.verify_for_nobody(algorithm, b"signed", bytes([255]) * 256)

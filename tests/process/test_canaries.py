@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +20,7 @@ import requests
 from authserver.dev.stack import RESOURCE, Stack
 
 PIECE = 12  # characters of the random part that would already help an attacker, or a secret scanner
-MARKER = re.compile(r"^(asat_[0-9a-f]{8}|as[a-z]{2}_)")
+MARKER = re.compile(r"^(asat_[0-9a-f]{8}|as[a-z]{2}_|eyJ)")
 MALFORMED = (
     "POST /oauth/token?s={} HTTP/9",
     "{} / HTTP/1.1",
@@ -30,6 +32,18 @@ MALFORMED = (
     "GET / HTTP/1.1\r\nExpect: {}",
     "GET http://[{} HTTP/1.1",
     "{}",
+    "GET /{} HTTP/1.1\r\nHost: {}\r\nX-Request-ID: {}\r\nConnection: close",
+    "GET /x%2F{} HTTP/1.1\r\nHost: x\r\nUser-Agent: {}\r\nConnection: close",
+    "GET /health HTTP/1.1\r\nHost: x\r\nSCRIPT_NAME: /{}\r\nConnection: close",
+    "POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    "POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX {}: x",
+    "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\ntoken={}",
+)
+JWT = "eyJ" + ".".join(secrets.token_urlsafe(30) for _ in range(3))
+# The client hangs up within the head.
+HALF = (
+    "GET /protected HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}",
+    "GET /{}",
 )
 # What breaks a statement, and what mends it.
 TROUBLE = {
@@ -42,8 +56,10 @@ TROUBLE = {
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     settings = {"AUTHSERVER_LOG_LEVEL": "debug", "AUTHSERVER_WORKERS": "1", "AUTHSERVER_REQUEST_TIMEOUT": "5"}
-    with Stack(tmp_path_factory.mktemp("stack"), environment=settings) as stack:
-        yield stack
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GUNICORN_CMD_ARGS", "--log-level debug")  # which the resource server has no setting for
+        with Stack(tmp_path_factory.mktemp("stack"), environment=settings) as stack:
+            yield stack
 
 
 class Canaries:
@@ -51,7 +67,7 @@ class Canaries:
 
     def __init__(self, stack: Stack, signer: Any) -> None:
         self.stack, self.signer = stack, signer
-        self.secrets = [stack.initial_access_token]
+        self.secrets = [stack.initial_access_token, JWT]
         self.session = requests.Session()
         self.session.trust_env = False
 
@@ -73,14 +89,17 @@ class Canaries:
         self.secrets.append(token)
         return token
 
-    def send(self, data: bytes) -> None:
-        """Send bytes that are no proper request."""
-        host, port = self.stack.issuer.removeprefix("http://").split(":")
+    def send(self, data: bytes, url: str) -> bytes:
+        """Send bytes that are no proper request; give the answer."""
+        host, port = url.removeprefix("http://").split(":")
+        received = b""
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
-            while connection.recv(65536):
-                pass
+            with suppress(ConnectionResetError):
+                while answer := connection.recv(65536):
+                    received += answer
+        return received
 
     def pieces(self) -> set[str]:
         found = set()
@@ -122,8 +141,10 @@ def everything(canaries: Canaries) -> None:
         canaries.call("POST", f"/oauth/{path}", headers={"Authorization": f"Basic {secret}"}, data={"token": token})
         assertions(canaries, path)
         canaries.call("POST", f"/oauth/{path}", headers={"X-Request-ID": f"{secret}?"}, json=form)
-    for head in MALFORMED:
-        canaries.send(f"{head}\r\n\r\n".replace("{}", secret).encode())
+    for url in (stack.issuer, resource_server):
+        for each in (*(f"{head}\r\n\r\n" for head in MALFORMED), *(f"{half}\r\n" for half in HALF)):
+            for canary in (secret, token, JWT):
+                assert canary.encode() not in canaries.send(each.replace("{}", canary).encode(), url)
     database_trouble(canaries, form, token, resource_server)
     canaries.form("revoke", **form, token=token)
 

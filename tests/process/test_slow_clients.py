@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
 
 TIMEOUT = 1  # AUTHSERVER_REQUEST_TIMEOUT, seconds
@@ -40,42 +41,72 @@ def answer(connection: socket.socket) -> bytes:
     return received
 
 
+def everything(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
 def status(received: bytes) -> bytes:
     return received[9:12]
 
 
-def test_t25_a_chunked_body_is_read_whole(server, party):
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+
+
+def test_t25_a_chunked_body_is_refused(server, party):
     with server.connect() as connection:
-        request = party.raw("token", chunks(FORM), "Transfer-Encoding: chunked\r\n", length=-1)
-        for byte in (request[:-9], request[-9:-3], request[-3:]):
-            connection.sendall(byte)
-        assert status(answer(connection)) == b"200"
-        connection.sendall(request)  # and nothing of it is left over
-        assert status(answer(connection)) == b"200"
+        connection.sendall(party.raw("token", chunks(FORM), CHUNKED, length=-1) + b"GET /health HTTP/1.1\r\n\r\n")
+        received = everything(connection)
+        assert status(received) == b"411"
+        assert b"\r\nConnection: close\r\n" in received
+        assert received.count(b"HTTP/1.1 ") == 1, "what follows is no request"
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("head", "expected"),
     [
-        "zz\r\ngrant_type=client_credentials\r\n0\r\n\r\n",
-        "5\r\ngrant_type=client_credentials\r\n0\r\n\r\n",
-        "-1\r\n\r\n0\r\n\r\n",
-        "1d\r\ngrant_type=client_credentials\r\n",
+        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", b"400"),
+        ("Transfer-Encoding: identity\r\n", b"501"),
+        ("Transfer-Encoding: identity\r\nContent-Length: 3\r\n", b"400"),
+        ("Transfer-Encoding: gzip, chunked\r\n", b"501"),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"501"),
+        ("Transfer-Encoding : chunked\r\n", b"400"),
+        ("X: a\nTransfer-Encoding: chunked\r\n", b"400"),
+        ("Content-Length: 3\r\nContent-Length: 3\r\n", b"400"),
+        ("Content-Length: 3, 3\r\n", b"400"),
+        ("Content-Length: +3\r\n", b"400"),
+        ("Content-Length: 0x3\r\n", b"400"),
+        ("Content-Length: \r\n", b"400"),
+        ("Content-Length: 99999999999999999999\r\n", b"413"),
+        ("Content-Length: 65537\r\n", b"413"),
+        ("Expect: miracles\r\n", b"417"),
+        ("Host: y\r\n", b"400"),
     ],
 )
-def test_t25_a_broken_chunked_body_is_refused(server, party, body):
+def test_t25_what_could_end_in_two_places_is_refused_and_nothing_is_read_on(server, head, expected):
     with server.connect() as connection:
-        connection.sendall(party.raw("token", body, "Transfer-Encoding: chunked\r\n", length=-1))
-        connection.shutdown(socket.SHUT_WR)
-        received = answer(connection)
-        assert b"access_token" not in received
-        assert status(received) in (b"400", b"")
+        connection.sendall(f"POST /oauth/token HTTP/1.1\r\nHost: x\r\n{head}\r\nabc".encode())
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = everything(connection)
+        assert status(received) == expected
+        assert b"\r\nConnection: close\r\n" in received
+        assert received.count(b"HTTP/1.1 ") == 1
 
 
-def test_t25_two_lengths_are_refused(server, party):
+def test_t25_a_request_without_host_is_refused(server):
     with server.connect() as connection:
-        connection.sendall(party.raw("token", chunks(FORM), "Transfer-Encoding: chunked\r\n"))
-        assert status(answer(connection)) == b"400"
+        connection.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        assert status(everything(connection)) == b"400"
+
+
+def test_t25_a_length_with_leading_zeros_is_a_length(server, party):
+    with server.connect() as connection:
+        connection.sendall(party.raw("token", FORM, f"Content-Length: {len(FORM):020}\r\n", length=-1))
+        assert status(answer(connection)) == b"200"
 
 
 def test_t25_a_body_shorter_than_announced_grants_nothing(server, party):
@@ -156,6 +187,16 @@ def test_t25_a_body_over_the_limit_is_refused_unread(server, party):
         pytest.param(
             50, lambda request: request.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")[:-5], id="told"
         ),
+        pytest.param(
+            50, lambda request: request.replace(b"Content-Length: ", b"Content-Length: 00000000")[:-5], id="zeros"
+        ),
+        pytest.param(
+            50,
+            lambda request: (
+                request.replace(b"Content-Length: 29", CHUNKED.strip().encode())[:-29] + b"ff\r\n\r\n\r\n\r\n"
+            ),
+            id="an empty line in a chunk",
+        ),
     ],
 )
 def test_t25_connections_that_wait_do_not_starve_working_ones(server, party, many, sent):
@@ -203,3 +244,86 @@ def test_t25_a_client_that_drips_is_cut(server, party):
         thread.join()
     assert received == b""
     assert TIMEOUT / 2 < took < TIMEOUT + NOTICED + 1
+
+
+def test_t25_a_client_that_does_not_read_its_answers_does_not_hold_a_thread(server, party):
+    request = b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: x\r\n\r\n"
+    token = party.token().json()["access_token"]
+    with ExitStack() as stack:
+        for _ in range(20):
+            deaf = stack.enter_context(socket.socket())
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            host, port = server.url.removeprefix("http://").split(":")
+            deaf.connect((host, int(port)))
+            deaf.setblocking(False)
+            with suppress(BlockingIOError):
+                while deaf.send(request * 1000):
+                    pass
+        start = time.monotonic()
+        for _ in range(5):
+            assert party.introspect(token).json()["active"] is True
+        assert time.monotonic() - start < TIMEOUT + NOTICED
+
+
+def resident(server) -> int:
+    return sum(psutil.Process(pid).memory_info().rss for pid in server.workers())
+
+
+def test_t25_what_clients_send_and_do_not_finish_takes_bounded_memory(server, party):
+    before = resident(server)
+    body = b"x" * 65_000
+    with ExitStack() as stack:
+        for _ in range(600):
+            connection = stack.enter_context(server.connect())
+            with suppress(ConnectionResetError, BrokenPipeError):
+                connection.sendall(party.raw("token", "", length=65_536) + body)
+        assert party.token().status_code == 200
+        assert resident(server) - before < 30_000_000
+
+
+def test_t25_a_body_without_end_is_not_read(server, party):
+    before = resident(server)
+    with ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(server.connect())
+            with suppress(ConnectionResetError, BrokenPipeError):
+                connection.sendall(party.raw("token", "ffffffff\r\n", CHUNKED, length=-1) + b"x" * 3_000_000)
+        assert party.token().status_code == 200
+        assert resident(server) - before < 20_000_000
+
+
+def test_t25_half_requests_at_the_limit_of_connections_do_not_keep_others_out(
+    start_gunicorn, migrated_database, monkeypatch
+):
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 50")
+    server = start_gunicorn(migrated_database, THREADS="4")
+    with ExitStack() as stack:
+        for _ in range(120):
+            stack.enter_context(server.connect()).sendall(b"G")
+        start = time.monotonic()
+        for _ in range(3):
+            with server.connect() as connection:
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert status(everything(connection)) == b"200"
+        assert time.monotonic() - start < 3
+
+
+def test_t25_half_a_head_has_less_time_than_a_whole_request(start_gunicorn, migrated_database):
+    server = start_gunicorn(migrated_database, THREADS="4", REQUEST_TIMEOUT="60")
+    with server.connect() as connection:
+        start = time.monotonic()
+        connection.sendall(b"GET /health HTTP/1.1\r\n")
+        assert answer(connection) == b""
+        assert 4 < time.monotonic() - start < 8
+
+
+@pytest.mark.parametrize("variable", ["SCRIPT_NAME", "PATH_INFO"])
+def test_no_header_and_no_variable_moves_the_path(start_gunicorn, migrated_database, monkeypatch, variable):
+    monkeypatch.setenv(variable, "/oauth")
+    server = start_gunicorn(migrated_database, FORWARDED_ALLOW_IPS="*")
+    for path, expected in {"/health": b"200", "/oauth/health": b"404"}.items():
+        with server.connect() as connection:
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: x\r\n{variable}: /oauth\r\nConnection: close\r\n\r\n".encode()
+            )
+            assert status(everything(connection)) == expected

@@ -1,9 +1,12 @@
 """A stand-in authorization server on a real socket, scripted by the test, and the guard in front."""
 
 import base64
+import hashlib
 import json
+import secrets
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from joserfc.jwk import JWKRegistry
+from joserfc.jws import JWSRegistry
 
 from resource_server.app import create_app
 from resource_server.config import Config
@@ -36,10 +41,11 @@ class Call:
 
 @dataclass
 class Upstream:
-    """Answers for known `tokens`; `behaviours` are used up first, `behaviour` stays."""
+    """Answers for known `tokens` and `documents` (by path); `behaviours` are used up first, `behaviour` stays."""
 
     url: str = ""
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    documents: dict[str, Behaviour] = field(default_factory=dict)
     behaviour: Behaviour | None = None
     behaviours: list[Behaviour] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -56,10 +62,90 @@ class Upstream:
         path, _, query = handler.path.partition("?")
         self.calls.append(Call(path, form, authorization, handler.client_address, query))
         behaviour = self.behaviours.pop(0) if self.behaviours else self.behaviour
-        if behaviour:
-            behaviour(handler)
+        if behaviour or path in self.documents:
+            (behaviour or self.documents[path])(handler)
         else:
             reply(handler, 200, self.tokens.get(form.get("token", [""])[0], {"active": False}))
+
+
+JWKS = "/.well-known/jwks.json"
+KINDS = {"ES256": ("EC", "P-256"), "ES384": ("EC", "P-384"), "EdDSA": ("OKP", "Ed25519"), "RS256": ("RSA", 2048)}
+
+
+def base64url(value: Any) -> str:
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class Issuer:
+    """Signs access tokens (RFC 9068) and publishes its keys on the stand-in server."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream, self.url, self.keys = upstream, upstream.url, {}
+        self.max_age = 300
+        self.published: list[dict[str, Any]] = []
+        upstream.documents[JWKS] = lambda handler: reply(
+            handler, 200, {"keys": self.published}, Cache_Control=f"public, max-age={self.max_age}"
+        )
+
+    def add(self, kid: str, alg: str = "ES256") -> Any:
+        key = self.keys[kid] = JWKRegistry.generate_key(*KINDS[alg])
+        self.published.append({**key.as_dict(private=False), "kid": kid, "alg": alg, "use": "sig"})
+        return key
+
+    def remove(self, kid: str) -> None:
+        self.published = [jwk for jwk in self.published if jwk["kid"] != kid]
+
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        now = int(time.time())
+        claims = {"iss": self.url, "sub": "s", "client_id": "c", "aud": "https://me", "scope": "read"}
+        claims |= {"iat": now, "exp": now + 600, "jti": secrets.token_hex(8)} | changes
+        return {name: value for name, value in claims.items() if value is not ...}
+
+    def token(self, kid: str, alg: str = "ES256", header: dict[str, Any] | None = None, **changes: Any) -> str:
+        return self.sign({"alg": alg, "typ": "at+jwt", "kid": kid} | (header or {}), self.claims(**changes), kid, alg)
+
+    def sign(self, header: Any, claims: Any, kid: str, alg: str) -> str:
+        text = f"{base64url(header)}.{base64url(claims)}"
+        return f"{text}.{base64url(JWSRegistry.algorithms[alg].sign(text.encode(), self.keys[kid]))}"
+
+    @property
+    def fetches(self) -> int:
+        return sum(call.path == JWKS for call in self.upstream.calls)
+
+
+FEED = "/oauth/revocations"
+
+
+@dataclass
+class FeedScript:
+    """The revocation feed of the stand-in server. Its cursors count the events."""
+
+    epoch: str = "1"
+    events: list[dict[str, Any]] = field(default_factory=list)
+    behaviour: Behaviour | None = None
+    page: int = 1000
+    cursors: list[str | None] = field(default_factory=list)
+
+    def revoke(self, token: str) -> None:
+        token_hash = base64url(hashlib.sha256(token.encode()).digest()[:16])
+        self.events.append({"type": "token", "hash": token_hash, "exp": 4_000_000_000})
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        if self.behaviour:
+            self.behaviour(handler)
+        else:
+            query = parse_qs(handler.path.partition("?")[2])
+            reply(handler, *self.answer(query.get("cursor", [None])[0]))
+
+    def answer(self, cursor: str | None) -> tuple[int, dict[str, Any]]:
+        self.cursors.append(cursor)
+        if cursor not in {None, "0"} and str(cursor).partition(".")[0] != self.epoch:
+            return 410, {"error": "gone"}
+        start = len(self.events) if cursor is None else int(cursor.rpartition(".")[2])
+        end = min(len(self.events), start + self.page)
+        place = {"epoch": self.epoch, "cursor": f"{self.epoch}.{end}", "more": end < len(self.events)}
+        return 200, place | {"poll_after": 0.2, "events": self.events[start:end]}
 
 
 def reply(handler: BaseHTTPRequestHandler, status: int, body: Any, **headers: str) -> None:
@@ -107,6 +193,27 @@ def serve(upstream: Upstream) -> Iterator[Upstream]:
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     yield from serve(Upstream())
+
+
+@pytest.fixture
+def issuer(upstream: Upstream) -> Issuer:
+    """An issuer with one key, `k1`."""
+    issuer = Issuer(upstream)
+    issuer.add("k1")
+    return issuer
+
+
+@pytest.fixture
+def feed(upstream: Upstream) -> FeedScript:
+    """A revocation feed on the stand-in server."""
+    script = FeedScript()
+    upstream.documents[FEED] = script.handle
+    return script
+
+
+@pytest.fixture
+def b64() -> Callable[[Any], str]:
+    return base64url
 
 
 @pytest.fixture
@@ -178,6 +285,12 @@ def make_client(make_config: Callable[..., Config]) -> Callable[..., webtest.Tes
         return webtest.TestApp(create_app(make_config(**changes)))
 
     return make
+
+
+@pytest.fixture
+def jwt_client(make_client: Callable[..., webtest.TestApp], upstream: Upstream) -> webtest.TestApp:
+    """The example service as it checks JWTs by itself."""
+    return make_client(validation="jwt", issuer=upstream.url, resource="https://me")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from resource_server import ClientCredentials, TokenError
-from resource_server.endpoint import Http
+from resource_server.transport import Http
 
 REFUSED = {"WWW_Authenticate": 'Bearer realm="x", error="invalid_token"'}
 
@@ -88,6 +88,20 @@ def test_the_token_never_follows_a_redirect_to_another_origin(session, upstream,
     assert sent(upstream) == ["Bearer t1", "Bearer t2"]
     (elsewhere,) = [call for call in issuer.calls if call.path == "/elsewhere"]
     assert elsewhere.authorization == ""
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:99999/", "http://[::1/", "http://x:port/"])
+def test_a_redirect_to_nowhere_is_a_failed_request(session, upstream, answers, location):
+    upstream.behaviours = [answers.with_(302, Location=location)]
+    with pytest.raises(requests.RequestException):
+        session.get(upstream.url, timeout=5)
+
+
+def test_a_redirect_to_nowhere_that_is_not_followed_is_an_answer(session, upstream, answers):
+    upstream.behaviours = [answers.with_(302, Location="http://127.0.0.1:99999/")]
+    answer = session.get(upstream.url, timeout=5, allow_redirects=False)
+    assert answer.status_code == 302
+    assert "Authorization" not in answer.request.headers
 
 
 def test_another_origin_cannot_ask_for_the_token(session, upstream, issuer, answers):

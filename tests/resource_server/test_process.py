@@ -43,6 +43,20 @@ def environ(upstream):
     }
 
 
+FOLLOWING = """
+import os
+from resource_server.app import create_app
+from resource_server.config import Config
+
+class Pid:
+    def process_response(self, req, resp, resource, req_succeeded):
+        resp.set_header("X-Pid", str(os.getpid()))
+
+app = create_app(Config.from_environ(os.environ))
+app.add_middleware(Pid())
+"""
+
+
 def run(*arguments, environ):
     return subprocess.run(
         [sys.executable, "-m", *arguments],
@@ -91,6 +105,70 @@ def ask_both_workers(url, upstream):
         assert answer.status_code == 200
         ports.setdefault(answer.headers["X-Pid"], set()).add(upstream.calls[-1].client)
     return ports
+
+
+def test_s18_every_worker_refuses_within_the_bound_and_metrics_are_of_all(environ, upstream, feed, tmp_path):
+    (tmp_path / "following.py").write_text(FOLLOWING)
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:resource_server.gunicorn_conf"]
+    settings = {"OAUTH2_REVOCATIONS_URL": f"{upstream.url}/oauth/revocations", "OAUTH2_CACHE_TTL": "0"}
+    temporary = {"TMPDIR": str(tmp_path)}
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [*command, "--chdir", str(tmp_path), "following:app"],
+            env=environ | settings | temporary,
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+            url = wait_for(log, r"Listening at: (http://\S+)")
+            asked = 0
+            upstream.knows("t", exp=4_000_000_000)
+            # until both workers serve what they remember
+            remembered, end = set(), time.monotonic() + 20
+            while len(remembered) < 2:
+                assert time.monotonic() < end
+                before = len(upstream.calls)
+                answer = ask(url, "t")
+                asked += 1
+                assert answer.status_code == 200
+                if not any(call.path == "/introspect" for call in upstream.calls[before:]):
+                    remembered.add(answer.headers["X-Pid"])
+            del upstream.tokens["t"]
+            feed.revoke("t")
+            revoked_at, refused = time.monotonic(), {}
+            while len(refused) < 2 or min(refused.values()) < 5:
+                answer = ask(url, "t")
+                asked += 1
+                if answer.status_code == 200:
+                    assert time.monotonic() - revoked_at < 3
+                    assert answer.headers["X-Pid"] not in refused
+                else:
+                    assert answer.status_code == 401
+                    refused[answer.headers["X-Pid"]] = refused.get(answer.headers["X-Pid"], 0) + 1
+            assert remembered == refused.keys()
+            text = requests.get(f"{url}/metrics", timeout=5).text
+            assert sum(total(text, name) for name in ("cache_hits", "cache_misses", "fallbacks")) == asked
+            assert total(text, "polls") > 2
+            assert re.search(r"^resource_server_revocation_tombstones 1.0$", text, re.MULTILINE)
+            age = time.time() - float(re.search(r"^\S+last_poll_timestamp_seconds (\S+)$", text, re.MULTILINE)[1])
+            assert -1 < age < 3
+        finally:
+            process.terminate()
+            process.wait(20)
+    assert not list(tmp_path.glob("resource-server-metrics-*"))
+    assert "Traceback" not in log.read_text()
+
+
+def ask(url, token):
+    return requests.get(f"{url}/protected", headers={"Authorization": f"Bearer {token}"}, timeout=5)
+
+
+def total(text, name):
+    found = re.findall(rf"^resource_server_{name}_total(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+    return sum(map(float, found))
 
 
 def wait_for(log, pattern):

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from resource_server.breaker import Breaker
-from resource_server.endpoint import Endpoint, Http
+from resource_server.endpoint import Endpoint
 from resource_server.errors import UnavailableError
+from resource_server.transport import Http
 
 FOREVER = 4.0  # far above the deadline of a hasty client, far below the patience of the stand-in
 

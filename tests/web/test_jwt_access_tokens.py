@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 import psycopg
 import pytest
+import webtest
 from joserfc import jws
 from joserfc.jwk import ECKey, JWKRegistry
 
@@ -209,7 +210,7 @@ def test_a_jwt_of_another_issuer_with_the_same_keys_is_inactive(
     app, database, policy, key_encryption, service_a, service_b
 ):
     other = type(policy)(issuer="https://staging.example", key_encryption=key_encryption)
-    staging = type(app)(create_app(make_server(other, database)))
+    staging = webtest.TestApp(create_app(make_server(other, database)))
     token = service_a.token(staging)
     assert service_b.introspect(staging, token)["active"]
     assert service_b.introspect(app, token) == INACTIVE

@@ -23,6 +23,7 @@ from authserver.oauth.errors import InvalidClient
 from authserver.oauth.public_keys import ALGORITHMS, RegisteredKeys
 from authserver.oauth.registration import ClientMetadata
 from authserver.oauth.trusted_issuer import InvalidIssuer, TrustedIssuer, Workload, check_subject, check_workload
+from authserver.store.database import Database
 from authserver.store.trusted_issuers import Binding, IssuerExists, NoSuchBinding, SubjectBound
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -506,3 +507,28 @@ def test_no_token_of_a_pod_is_logged(app, cluster, caplog):
         for path in ENDPOINTS:
             app.post(path, form(token), expect_errors=True)
         assert not any(part in caplog.text for part in token.split("."))
+
+
+class Meddler(Database):
+    """The real thing; between two statements somebody else changes the client."""
+
+    changes = 0
+
+    def fetch_all(self, *arguments):
+        rows = super().fetch_all(*arguments)
+        if self.changes:
+            self.changes -= 1
+            with psycopg.connect(self._conninfo, autocommit=True) as connection:
+                connection.execute("UPDATE clients SET client_name = coalesce(client_name, '') || 'x'")
+        return rows
+
+
+@pytest.mark.parametrize(("changes", "status"), [(1, 200), (3, 200), (4, 503)])
+def test_a_client_that_changes_while_it_is_looked_up_is_looked_up_again(
+    policy, database_url, clock, fetcher, cluster, changes, status
+):
+    database = Meddler(database_url)
+    app = webtest.TestApp(create_app(make_server(policy, database, clock=clock, fetcher=fetcher)))
+    database.changes = changes
+    app.post("/oauth/token", form(cluster.token()), status=status)
+    database.close()
