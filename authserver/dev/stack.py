@@ -128,7 +128,7 @@ class Stack:
         """Start PostgreSQL, bring the schema up to date, and start the authorization server. Raises DidNotStart."""
         try:
             self.postgres.start()
-        except PostgresDidNotStart as error:
+        except (PostgresDidNotStart, subprocess.CalledProcessError) as error:  # the latter when initdb fails
             raise DidNotStart(str(error)) from None
         for command in ("migrate", "maintain"):
             self.run(command)
