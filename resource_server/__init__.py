@@ -6,7 +6,7 @@ The core needs no framework: `Guard`. For Falcon there is `ResourceServer`, for 
 from typing import TYPE_CHECKING, Any
 
 from resource_server.access_token import AccessToken
-from resource_server.client_credentials import ClientCredentials, TokenError
+from resource_server.client_credentials import ClientCredentials, TokenError, assertion_from_file
 from resource_server.config import Config
 from resource_server.errors import (
     AccessError,
@@ -31,6 +31,7 @@ __all__ = [
     "AccessToken",
     "ClientCredentials",
     "TokenError",
+    "assertion_from_file",
     "Config",
     "ConfigError",
     "Guard",

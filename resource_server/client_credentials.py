@@ -4,8 +4,10 @@ import math
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -17,13 +19,34 @@ from requests.utils import rewind_body
 from resource_server.bearer import token_from
 from resource_server.deadline import Clock, Deadline
 from resource_server.endpoint import Endpoint
-from resource_server.errors import AccessError, UnavailableError
+from resource_server.errors import AccessError, ConfigError, UnavailableError
 from resource_server.per_process import PerProcess
 from resource_server.single_flight import SingleFlight
 from resource_server.transport import Http
 
 _MARGIN: Final = 30.0
 _INVALID_TOKEN: Final = re.compile(r'\bBearer\b.*\berror\s*=\s*"?invalid_token\b', re.IGNORECASE | re.DOTALL)
+
+
+_JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+def assertion_from_file(path: str | PathLike[str]) -> Callable[[], str]:
+    """Read a client assertion from a file at every use: Kubernetes renews a projected token in place.
+
+    What it gives raises `UnavailableError` while the file cannot be read or is empty.
+    """
+
+    def read() -> str:
+        try:
+            assertion = Path(path).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            assertion = ""
+        if not assertion:
+            raise UnavailableError("the file with the client assertion cannot be read or is empty")
+        return assertion
+
+    return read
 
 
 class TokenError(requests.RequestException):
@@ -47,6 +70,9 @@ class _Holder:
 class ClientCredentials(AuthBase):
     """`session.auth = ClientCredentials(token_url, client_id, client_secret, scope="read")`.
 
+    Or, without any secret, `ClientCredentials(token_url, assertion=assertion_from_file(path), scope="read")`:
+    `assertion` is called for every request of a token and gives the client assertion to send (RFC 7523 §2.2).
+
     Fetches a token on first use, keeps it until shortly before it expires, and shares it among threads; each
     process has its own. When a server answers 401 `invalid_token`, a new one is fetched and the request sent
     once more, if its body can be. A redirect to another origin loses the token. `resource` is one or several
@@ -57,15 +83,19 @@ class ClientCredentials(AuthBase):
     def __init__(
         self,
         token_url: str,
-        client_id: str,
-        client_secret: str,
+        client_id: str = "",
+        client_secret: str | None = None,
         *,
+        assertion: Callable[[], str] | None = None,
         scope: str | None = None,
         resource: str | Sequence[str] | None = None,
         http: Http | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
+        if (client_secret is None) == (assertion is None):
+            raise ConfigError("ClientCredentials takes either a client_secret or an assertion")
         self._endpoint = Endpoint(token_url, client_id, client_secret, http=http)
+        self._assertion = assertion
         self._clock = clock
         optional = {"scope": scope, "resource": resource}
         self._form = {"grant_type": "client_credentials"} | {k: v for k, v in optional.items() if v}
@@ -106,10 +136,17 @@ class ClientCredentials(AuthBase):
             if held and held.token != refused and self._clock() < held.stale_at:
                 return held
             asked_at = self._clock()
-            holder.grant = _grant(self._endpoint.post(self._form, deadline), asked_at)
+            holder.grant = _grant(self._endpoint.post(lambda: self._form | self._proof(), deadline), asked_at)
             return holder.grant
 
         return holder.flights.share(b"token", fetch, deadline)
+
+    def _proof(self) -> dict[str, str]:
+        if self._assertion is None:
+            return {}
+        # made anew each time: one of our own is good once, one that the platform renews is good for minutes
+        proof = {"client_assertion_type": _JWT_BEARER, "client_assertion": self._assertion()}
+        return proof | ({"client_id": self._endpoint.client_id} if self._endpoint.client_id else {})
 
     def _respond(self, response: requests.Response, **kwargs: Any) -> requests.Response:
         request = response.request

@@ -53,8 +53,10 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}, client_id={self.client_id!r})"
 
-    def post(self, form: Form, deadline: Deadline | None = None) -> dict[str, Any]:
+    def post(self, form: Form | Callable[[], Form], deadline: Deadline | None = None) -> dict[str, Any]:
         """Return the JSON object of a 200 answer, by `deadline` or `http.deadline` seconds from now.
+
+        A `form` that is called is made anew for each attempt, for what may be sent only once.
 
         Raises `CredentialsRefusedError` when the server does not know us, `UnavailableError` for all else:
         the network, the time, 5xx, 429, a redirect, an answer that is too long or no JSON object.
@@ -69,7 +71,7 @@ class Endpoint:
         """Close this process's connections; the next call opens new ones."""
         self._transport.close()
 
-    def _ask(self, method: str, form: Form | None, deadline: Deadline | None) -> Reply:
+    def _ask(self, method: str, form: Form | Callable[[], Form] | None, deadline: Deadline | None) -> Reply:
         self._breaker().admit()
         outcome = self._exchange(method, form, deadline or Deadline.after(self.http.deadline, self._clock))
         if isinstance(outcome, Failure):
@@ -82,9 +84,9 @@ class Endpoint:
         self._breaker().succeeded()
         return outcome
 
-    def _exchange(self, method: str, form: Form | None, deadline: Deadline) -> Reply | Failure:
+    def _exchange(self, method: str, form: Form | Callable[[], Form] | None, deadline: Deadline) -> Reply | Failure:
         for attempt in range(1, _ATTEMPTS + 1):
-            outcome = self._transport.send(method, deadline, form=form)
+            outcome = self._transport.send(method, deadline, form=form() if callable(form) else form)
             if isinstance(outcome, Reply):
                 outcome = judge(outcome, authenticated=self._transport.authenticates)
             if isinstance(outcome, Reply) or not outcome.again or attempt == _ATTEMPTS:

@@ -78,17 +78,22 @@ def add_secret(server: AuthorizationServer, client_id: str, label: str, expires_
     return secret
 
 
-def require_initial_access_token(server: AuthorizationServer, token: str) -> None:
+def require_initial_access_token(server: AuthorizationServer, token: str, address: str) -> None:
     """Return if the operator made this initial access token, in the environment or with the command line.
 
-    Raises InvalidToken, Unavailable.
+    Raises InvalidToken, Throttled, Unavailable.
     """
     presented = hash_credential(token)
     configured = server.policy.initial_access_token_hash
     if configured is not None and secrets.compare_digest(presented, configured):
         return
-    if not server.initial_access_tokens.is_good(presented, server.now()):
-        raise InvalidToken("not an initial access token")
+    now = server.now()
+
+    def ask() -> None:
+        if not server.initial_access_tokens.is_good(presented, now):
+            raise InvalidToken("not an initial access token")
+
+    server.throttle.bearer("registration", address, now, ask)
 
 
 def register(server: AuthorizationServer, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,13 +26,7 @@ class RegistrationEndpoint:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         # The body is read only for who may register: anyone else is refused cheaply.
-        token = _bearer_token(req)
-        self._server.throttle.bearer(
-            "registration",
-            self._address(req),
-            self._server.now(),
-            lambda: register.require_initial_access_token(self._server, token),
-        )
+        register.require_initial_access_token(self._server, _bearer_token(req), self._address(req))
         _answer(resp, register.register(self._server, read_json_object(req)))
         resp.status = falcon.HTTP_201
 

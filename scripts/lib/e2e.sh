@@ -87,6 +87,11 @@ client_secret() {
   "$python" -c 'import json, sys; print(json.load(sys.stdin)["client_secret"], end="")'
 }
 
+# json_member NAME: of the JSON object on standard input.
+json_member() {
+  "$python" -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"
+}
+
 # wait_until SECONDS WHAT COMMAND...: until the command succeeds. Dies after that time.
 wait_until() {
   local end=$((SECONDS + $1)) what=$2

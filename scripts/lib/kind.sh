@@ -3,6 +3,7 @@
 # shellcheck source=scripts/lib/e2e.sh
 source "$(dirname "${BASH_SOURCE[0]}")/e2e.sh"
 
+ISSUER=http://authserver:8000     # as in k8s/overlays/e2e-kind
 RESOURCE=http://resource-server:8000 # as in k8s/components/resource-server
 OURS=app.kubernetes.io/managed-by=e2e-kind
 
@@ -213,10 +214,26 @@ deploy_resource_server() {
   say "Registering service-b and deploying the resource server"
   client=$(authserver client create service-b --no-grant --resource "$RESOURCE")
   printf '%s' "$client" | client_secret | create_secret resource-server client-secret
+  trust_the_cluster
   write_kustomization e2e-kind-extended
   kubectl apply --kustomize "$work/e2e-kind-extended"
   say "Waiting for the resource server"
   in_namespace rollout status deployment/resource-server --timeout "${limit}s"
+  say "Waiting for service A, a Job that has no secret"
+  in_namespace wait --for=condition=complete job/service-a --timeout "${limit}s"
+}
+
+# The tokens of the cluster's service accounts are believed, by keys that are given: the API server shows them to nobody
+# who is not logged in.
+trust_the_cluster() {
+  local issuer keys
+  say "Trusting the cluster's service accounts"
+  issuer=$(kubectl get --raw /.well-known/openid-configuration | json_member issuer)
+  keys=$(kubectl get --raw /openid/v1/jwks)
+  in_namespace exec --stdin deployment/authserver --container authserver -- authserver issuer add "$issuer" \
+    --name cluster --audience "$ISSUER" --jwks /dev/stdin --alg RS256 <<<"$keys"
+  authserver client create service-a --scope read --audience "$RESOURCE" --no-secret >/dev/null
+  authserver client bind service-a --issuer cluster --service-account "$namespace/service-a"
 }
 
 test_it() {

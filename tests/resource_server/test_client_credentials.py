@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from resource_server import ClientCredentials, TokenError
+from resource_server import ClientCredentials, ConfigError, TokenError, assertion_from_file
 from resource_server.transport import Http
 
 REFUSED = {"WWW_Authenticate": 'Bearer realm="x", error="invalid_token"'}
@@ -142,3 +142,53 @@ def test_a_bad_token_answer_is_an_error_of_requests(issuer, upstream, answers, a
         requests.get(upstream.url, auth=auth, timeout=5)
     auth.close()
     assert not upstream.calls
+
+
+def test_an_assertion_from_a_file_is_sent_in_place_of_a_secret_and_read_anew_each_time(issuer, upstream, now, tmp_path):
+    path = tmp_path / "token"
+    path.write_text("first.assertion.x\n")
+    auth = ClientCredentials(issuer.url, assertion=assertion_from_file(path), scope="read", clock=lambda: now[0])
+    with requests.Session() as session:
+        session.auth = auth
+        session.get(upstream.url, timeout=5)
+        path.write_text("second.assertion.x")
+        now[0] = 95
+        session.get(upstream.url, timeout=5)
+    auth.close()
+    assert [call.form["client_assertion"] for call in issuer.calls] == [["first.assertion.x"], ["second.assertion.x"]]
+    assert all("client_id" not in call.form and not call.authorization for call in issuer.calls)
+    assert issuer.calls[0].form["client_assertion_type"] == ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"]
+
+
+def test_each_attempt_has_an_assertion_of_its_own(issuer, upstream, answers):
+    numbers = iter(range(9))
+    good = issuer.behaviour
+
+    def fail_once(handler):
+        (answers.with_(502, {}) if len(issuer.calls) == 1 else good)(handler)
+
+    issuer.behaviour = fail_once
+    auth = ClientCredentials(issuer.url, "me", assertion=lambda: f"a.b.{next(numbers)}")
+    with requests.Session() as session:
+        session.auth = auth
+        session.get(upstream.url, timeout=5)
+    auth.close()
+    assert [call.form["client_assertion"] for call in issuer.calls] == [["a.b.0"], ["a.b.1"]]
+    assert issuer.calls[0].form["client_id"] == ["me"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff"])
+def test_a_file_without_an_assertion_is_no_token_and_no_request(issuer, upstream, tmp_path, content):
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    auth = ClientCredentials(issuer.url, assertion=assertion_from_file(path))
+    with pytest.raises(TokenError, match="cannot be read or is empty"):
+        requests.get(upstream.url, auth=auth, timeout=5)
+    assert issuer.calls == upstream.calls == []
+
+
+def test_it_takes_a_secret_or_an_assertion_and_not_both():
+    for arguments in ({}, {"client_secret": "s", "assertion": lambda: "a"}):
+        with pytest.raises(ConfigError):
+            ClientCredentials("https://as.example/oauth/token", "id", **arguments)

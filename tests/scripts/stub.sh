@@ -56,7 +56,10 @@ case $call in
     directory=${call##* --kustomize }
     cp "${directory%% *}/kustomization.yaml" "$STUB_DIRECTORY/"
     ;;
+  *" exec --stdin deployment/authserver "*) cat >"$STUB_DIRECTORY/keys" ;;
   *" exec deployment/authserver "*) answer_authserver ;;
+  "kubectl get --raw /openid/v1/jwks") echo '{"keys": ["of the stub"]}' ;;
+  "kubectl get --raw "*) echo '{"issuer": "https://kubernetes.default.svc.cluster.local"}' ;;
   *" port-forward "*)
     echo "Forwarding from 127.0.0.1:$((9000 + RANDOM % 1000)) -> 8000"
     exec "$STUB_SLEEP" 60

@@ -34,7 +34,10 @@ STEPS = {
     "job/authserver-migrate": ("Waiting for the migrations", True),
     "status deployment/authserver": ("Waiting for the authorization server", True),
     "client create": ("Registering service-b and deploying the resource server", True),
+    "get --raw /openid": ("Trusting the cluster's service accounts", True),
+    "client bind": ("Trusting the cluster's service accounts", True),
     "status deployment/resource-server": ("Waiting for the resource server", True),
+    "job/service-a": ("Waiting for service A, a Job that has no secret", True),
     "initial-access-token create": ("Making an initial access token for this run", True),
     "python -m pytest": ("Running tests/e2e", True),
 }
@@ -79,8 +82,15 @@ def test_the_extended_run_goes_from_the_image_to_the_suite_and_removes_all(run: 
         f"{in_namespace} rollout status deployment/authserver --timeout 300s",
         f"{in_namespace} exec deployment/authserver --container authserver -- authserver client create service-b",
         f"{in_namespace} create secret generic resource-server --from-file=client-secret=/dev/stdin",
+        "kubectl get --raw /.well-known/openid-configuration",
+        f"{in_namespace} exec --stdin deployment/authserver --container authserver -- authserver issuer add"
+        " https://kubernetes.default.svc.cluster.local --name cluster --audience http://authserver:8000",
+        f"{in_namespace} exec deployment/authserver --container authserver -- authserver client create service-a",
+        f"{in_namespace} exec deployment/authserver --container authserver -- authserver client bind service-a"
+        " --issuer cluster --service-account authserver-e2e/service-a",
         "kubectl apply --kustomize",
         f"{in_namespace} rollout status deployment/resource-server --timeout 300s",
+        f"{in_namespace} wait --for=condition=complete job/service-a --timeout 300s",
         f"{in_namespace} port-forward pod/one --address 127.0.0.1 :8000",
         f"{in_namespace} port-forward pod/two --address 127.0.0.1 :8000",
         f"{in_namespace} port-forward pod/one --address 127.0.0.1 :8000",
@@ -112,6 +122,7 @@ def test_secrets_go_by_standard_input(run: Runs) -> None:
     assert re.fullmatch("[0-9a-f]{48}", done.secret("postgres"))
     assert done.secret("authserver") == f"postgresql://authserver:{done.secret('postgres')}@postgres:5432/authserver"
     assert done.secret("resource-server") == "ascs_of-the-stub"
+    assert (done.directory / "keys").read_text() == '{"keys": ["of the stub"]}\n'
 
 
 # Options
