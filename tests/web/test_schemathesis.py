@@ -74,7 +74,7 @@ def policy(policy):
 @pytest.fixture(autouse=True)
 def front_door(server, policy, serving_database):
     rotate(server, lambda _line: None)
-    api.app.app = create_app(make_server(policy, serving_database))
+    api.app.app = create_app(make_server(policy, serving_database), api_docs=True)
 
 
 @pytest.fixture
