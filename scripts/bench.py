@@ -8,6 +8,7 @@ AUTHSERVER_WORKERS and AUTHSERVER_THREADS are taken from the environment.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import platform
@@ -29,9 +30,10 @@ import falcon
 import psycopg
 import requests
 
-from authserver.dev.stack import RESOURCE, Server, Stack, free_port
+from authserver.dev.stack import RESOURCE, SCOPE, Server, Stack, free_port
 
 TOKENS = 500
+CALLERS = 100
 _STATUS_OK = b"HTTP/1.1 200"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -62,17 +64,19 @@ def empty_app() -> falcon.App[falcon.Request, falcon.Response]:
 
 
 class Load:
-    """One kind of request to one URL: GET, or POST of one form after the other."""
+    """One kind of request to one URL: GET, with one bearer token after the other, or POST of one form after another."""
 
-    def __init__(self, name: str, url: str, forms: Sequence[dict[str, str]] = ()) -> None:
+    def __init__(self, name: str, url: str, forms: Sequence[dict[str, str]] = (), tokens: Sequence[str] = ()) -> None:
         self.name, self.url = name, url
         self.bodies = [urlencode(form) for form in forms]
+        self.tokens = tokens
 
     def requests(self) -> list[bytes]:
         """The bytes of each request."""
         parts = urlsplit(self.url)
         if not self.bodies:
-            return [f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()]
+            fields = [f"Authorization: Bearer {token}\r\n" for token in self.tokens] or [""]
+            return [f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{field}\r\n".encode() for field in fields]
         return [
             f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
@@ -81,6 +85,12 @@ class Load:
 
     def lua(self) -> str:
         """The same for wrk."""
+        if self.tokens:
+            return (
+                f"local tokens = {{{', '.join(f'[[{token}]]' for token in self.tokens)}}}\nlocal at = 0\n"
+                "request = function()\n  at = at % #tokens + 1\n"
+                '  return wrk.format(nil, nil, {Authorization = "Bearer " .. tokens[at]})\nend\n'
+            )
         if not self.bodies:
             return ""
         return (
@@ -150,13 +160,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--protected", action="store_true", help="measure the resource server, against its /public")
     parser.add_argument("--python-load", action="store_true", help="do without wrk")
     options = parser.parse_args()
     measure = python_load if options.python_load or not shutil.which("wrk") else wrk
     with tempfile.TemporaryDirectory(prefix="authserver-bench-") as directory:
         shared = {name: os.environ[name] for name in ("AUTHSERVER_WORKERS", "AUTHSERVER_THREADS") if name in os.environ}
         with Stack(Path(directory), environment=shared) as stack:
-            loads = [start_ceiling(stack), *prepare(stack)]
+            loads = prepare_protected(stack) if options.protected else [start_ceiling(stack), *prepare(stack)]
             describe(stack, measure, options)
             try:
                 report(loads, run(loads, lambda load, s: measure(load, options.connections, s), options))
@@ -196,6 +207,32 @@ def prepare(stack: Stack) -> list[Load]:
             Load(f"introspect, {token_format}", f"{stack.issuer}/oauth/introspect", forms),
             Load(f"token, {token_format}", f"{stack.issuer}/oauth/token", [ask]),
         ]
+    return loads
+
+
+def prepare_protected(stack: Stack) -> list[Load]:
+    """The example resource server in its modes, with the tokens of 100 callers."""
+    options = ("--no-grant", "--resource", RESOURCE, "--permission", "revocations:read")
+    service_b = json.loads(stack.run("client", "create", "service-b", *options))
+    feed = {"OAUTH2_REVOCATIONS_URL": f"{stack.issuer}/oauth/revocations"}
+    modes = {
+        "introspect each time": ("opaque", {}),
+        "cached, with feed": ("opaque", feed),
+        "JWT, with feed": ("jwt", feed | {"OAUTH2_VALIDATION": "jwt", "OAUTH2_ISSUER": stack.issuer}),
+    }
+    loads: list[Load] = []
+    for name, (token_format, settings) in modes.items():
+        url = stack.start_resource_server(service_b["client_id"], service_b["client_secret"], environment=settings)
+        client = json.loads(
+            stack.run(
+                *("client", "create", name.replace(" ", "-"), "--scope", SCOPE, "--audience", RESOURCE),
+                *("--token-format", token_format),
+            )
+        )
+        tokens = get_tokens(stack, {"grant_type": "client_credentials", **client}, CALLERS)
+        if not loads:
+            loads.append(Load("/public", f"{url}/public"))
+        loads.append(Load(name, f"{url}/protected", tokens=tokens))
     return loads
 
 

@@ -17,4 +17,5 @@ fi
 if command -v shellcheck >/dev/null; then
   git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x
 fi
-exec "$python" -m pytest
+# A file at a time for each processor: modules share servers.
+exec "$python" -m pytest --numprocesses "${TEST_PROCESSES:-auto}" --dist loadfile

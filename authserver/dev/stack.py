@@ -157,10 +157,12 @@ class Stack:
             raise DidNotStart(done.stderr.strip())
         return done.stdout
 
-    def start_resource_server(self, client_id: str, client_secret: str, *, port: int = 0) -> str:
-        """Start the example resource server as this client; give its URL."""
+    def start_resource_server(
+        self, client_id: str, client_secret: str, *, port: int = 0, environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Start the example resource server as this client; give its URL. `environment` adds to its settings."""
         url = f"http://127.0.0.1:{port or free_port()}"
-        environment = {
+        settings = {
             "RESOURCE_SERVER_BIND": url.removeprefix("http://"),
             "OAUTH2_INTROSPECT_URL": f"{self.issuer}/oauth/introspect",
             "OAUTH2_AUTHORIZATION_SERVER": self.issuer,
@@ -168,8 +170,9 @@ class Stack:
             "OAUTH2_CLIENT_SECRET": client_secret,
             "OAUTH2_RESOURCE": RESOURCE,
             "REQUIRED_SCOPE": SCOPE,
+            **(environment or {}),
         }
-        return self._serve(["resource_server"], environment, url)
+        return self._serve(["resource_server"], settings, url)
 
     def _serve(self, command: list[str], environment: Mapping[str, str], url: str) -> str:
         server = Server(command, environment, self.directory / f"{command[0]}.log", url)
