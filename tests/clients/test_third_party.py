@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +123,21 @@ def oauth4webapi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_oauth4webapi_uses_the_whole_server(stack: Stack, oauth4webapi: Path) -> None:
+def test_oauth4webapi_uses_the_whole_server(stack: Stack, oauth4webapi: Path, make_signer: Callable[..., Any]) -> None:
     basic = make_jwt_client(stack, "oauth4webapi-basic") | {"method": "client_secret_basic", "format": "jwt"}
     post = json.loads(stack.run("client", "create", "oauth4webapi-post", "--scope", "read"))
+    signer = make_signer()
+    (oauth4webapi / "jwks").write_text(json.dumps(signer.jwks()))
+    stack.run("client", "create", "oauth4webapi-key", "--scope", "read", "--jwks", str(oauth4webapi / "jwks"))
+    private = {**signer.key.as_dict(private=True), "kid": signer.kid}
     given = {
         "issuer": stack.issuer,
         "resource": RESOURCE,
-        "clients": [basic, post | {"method": "client_secret_post", "format": "opaque"}],
+        "clients": [
+            basic,
+            post | {"method": "client_secret_post", "format": "opaque"},
+            {"client_id": "oauth4webapi-key", "jwk": private, "format": "opaque"},
+        ],
     }
     ran = subprocess.run(
         ["node", "flow.mjs", json.dumps(given)],
