@@ -33,7 +33,9 @@ class Fallback:
         reason = follower.problem or Trouble.LOST.value
         self._stats.count("fallbacks", reason)
         verify = self._without_feed if reason == Trouble.NO_FEED.value else self._unaided
-        return verify(token, deadline)
+        answer = verify(token, deadline)
+        # what the feed told while the answer was under way holds, whether or not it is all that there is to know
+        return follower.era.unless_revoked(key_of(token), answer)
 
 
 class FollowedIntrospection:

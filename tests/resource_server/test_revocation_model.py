@@ -399,12 +399,22 @@ def in_a_pass_that_was_interrupted(model):
     model.request_at_once()
 
 
+def while_an_unaided_answer_is_under_way(model):
+    call = model.request()  # before the feed was ever read
+    model.poll_at_once()
+    model.revocation_at_once("a", "token")
+    model.poll_at_once()
+    model.go_on(call)
+
+
 @pytest.mark.parametrize(
     ("model", "mutant", "story"),
     [
         (Model, BelievesItself, long_after),
         (Model, KeepsItsMemory, after_a_new_epoch),
         (Model, IgnoresTombstones, after_it_was_told),
+        (Model, IgnoresTombstones, while_an_unaided_answer_is_under_way),
+        (JwtModel, IgnoresTombstones, while_an_unaided_answer_is_under_way),
         (JwtModel, BelievesItself, long_after),
         (JwtModel, TrustsTheClock, while_the_clock_is_wrong),
         (JwtModel, CountsFromTheResumption, in_a_pass_that_was_interrupted),
