@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString, TypeVar
 
@@ -19,7 +19,8 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
-Parameters = Mapping[str, Any]
+from authserver.store.prepared import NoAnswer, Parameters, PreparedStatements
+
 T = TypeVar("T")
 RV = TypeVar("RV")
 
@@ -30,11 +31,13 @@ FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tr
 
 _SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
+_STATEMENT_GONE = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)  # another party's doing
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
     errors.ObjectNotInPrerequisiteState,  # likewise, for what only a primary can tell
     *_SCHEMA_BEHIND,
     errors.InsufficientPrivilege,
+    *_STATEMENT_GONE,
 )
 
 
@@ -46,20 +49,17 @@ class SchemaBehind(Unavailable):
     """The database lacks a table or a column that this code needs: migrations are pending."""
 
 
-class _NoAnswer(psycopg.OperationalError):
-    """The server took the statement and fell silent."""
-
-
 class _Connection(psycopg.Connection[TupleRow]):
     """A connection that gives up on a server that does not answer: libpq by itself would wait for ever."""
 
     answer_timeout: float | None = ANSWER_TIMEOUT
+    statements: PreparedStatements
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         try:
             return super().wait(gen, interval=interval, timeout=timeout or self.answer_timeout)
         except errors._WaitTimeout:  # noqa: SLF001 - the documented outcome of wait(), and it has no public name
-            raise _NoAnswer(f"no answer within {self.answer_timeout} s") from None
+            raise NoAnswer(f"no answer within {self.answer_timeout} s") from None
 
 
 class Database:
@@ -86,11 +86,12 @@ class Database:
 
     def fetch_one(self, query: LiteralString, parameters: Parameters | None = None) -> TupleRow | None:
         """Run one prepared statement in one round trip; give its first row, or None. Raises Unavailable."""
-        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchone())
+        rows = self._rows(query, parameters)
+        return rows[0] if rows else None
 
     def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
         """Like `fetch_one`, for all rows."""
-        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchall())
+        return self._rows(query, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -118,12 +119,15 @@ class Database:
         for connection in opened:
             connection.close()
 
+    def _rows(self, query: LiteralString, parameters: Parameters | None) -> list[TupleRow]:
+        return self._run(lambda c: c.statements.run(query, parameters or {}, c.answer_timeout))
+
     def _run(self, act: Callable[[_Connection], T]) -> T:
         connection, fresh = self._connection()
         try:
             return act(connection)
         except (psycopg.OperationalError, *_REFUSALS) as error:
-            if not self._discard_if_lost(connection, error) or fresh or isinstance(error, _NoAnswer):
+            if not self._discard_if_lost(connection, error) or fresh or isinstance(error, NoAnswer):
                 raise _unavailable(error) from error
         # The connection had died while it was idle, say in a restart of the database. Every statement that goes
         # through here may be repeated: it reads, or writes the same again.
@@ -141,6 +145,7 @@ class Database:
             return held[1], False
         connection = self._connect()
         connection.answer_timeout = self._answer_timeout
+        connection.statements = PreparedStatements(connection)
         self._local.held = (os.getpid(), connection)
         with self._lock:
             self._opened = {c for c in self._opened if not c.closed} | {connection}
@@ -155,7 +160,8 @@ class Database:
         if probing and (time.monotonic() < self._next_connect or not self._probe.acquire(blocking=False)):
             raise Unavailable("the database could not be reached a moment ago")
         try:
-            connection = _Connection.connect(self._conninfo, autocommit=True)
+            # psycopg's cursors prepare nothing, or they would forget all prepared statements when a table is dropped.
+            connection = _Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
             self._away = False
         except psycopg.OperationalError as error:
             self._next_connect = time.monotonic() + FAIL_FAST
@@ -168,8 +174,8 @@ class Database:
 
     def _discard_if_lost(self, connection: _Connection, error: psycopg.Error) -> bool:
         """Drop a connection that must not be used again; tell whether it was dropped."""
-        self._away = self._away or isinstance(error, _NoAnswer)
-        lost = connection.closed or isinstance(error, (_NoAnswer, errors.ReadOnlySqlTransaction))
+        self._away = self._away or isinstance(error, NoAnswer)
+        lost = connection.closed or isinstance(error, (NoAnswer, errors.ReadOnlySqlTransaction, *_STATEMENT_GONE))
         if lost:
             connection.close()
         return lost
