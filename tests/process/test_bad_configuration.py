@@ -201,6 +201,6 @@ def test_secrets_are_read_from_files(start_gunicorn, migrated_database, tmp_path
         f"{server.url}/clients/register",
         headers={"Authorization": f"Bearer {'t' * 40}"},
         json={"scope": "read"},
-        timeout=10,
+        timeout=60,
     )
     assert answer.status_code == 201, answer.text

@@ -15,7 +15,9 @@ from authserver.store.database import ANSWER_TIMEOUT, CONNECT_TIMEOUT, Database
 from authserver.store.schema_migrations import SchemaMigrations
 
 OK, REFUSED, AWAY = 200, 401, 503
-BACK = 2.0  # seconds from the database's return to the last 503
+# Seconds; each far below what a process would need that got it wrong, and far above what a loaded machine adds.
+BACK = 5.0  # from the database's return to the last 503
+AT_ONCE = 3.0  # for what needs no database
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def is_answered(party) -> bool:
 def health(gunicorn) -> float:
     """Seconds until /health answers."""
     start = time.monotonic()
-    assert requests.get(f"{gunicorn.url}/health", timeout=ANSWER_TIMEOUT + CONNECT_TIMEOUT + 5).status_code == OK
+    assert requests.get(f"{gunicorn.url}/health", timeout=30).status_code == OK
     return time.monotonic() - start
 
 
@@ -106,8 +108,8 @@ def test_r6_a_killed_database_costs_503_and_nothing_else(gunicorn, own_postgres,
     own_postgres.kill()
     load.counts.pop(str(AWAY), None)
     wait_until(lambda: load.failures or load.counts.get(str(AWAY), 0) >= 10, "503 while the database is away")
-    assert health(gunicorn) < 1
-    assert requests.get(f"{gunicorn.url}/ready", timeout=5).status_code == AWAY
+    assert health(gunicorn) < AT_ONCE
+    assert requests.get(f"{gunicorn.url}/ready", timeout=30).status_code == AWAY
     own_postgres.start()
     back = time.monotonic()
     wait_until(lambda: load.failures or is_answered(witness.party), "200 again")
@@ -132,9 +134,9 @@ def test_r6_a_frozen_database_costs_503_within_bounds(gunicorn, own_postgres, wi
         frozen = time.monotonic()
         load.counts.pop(str(AWAY), None)
         wait_until(lambda: load.failures or load.counts.get(str(AWAY), 0) >= 10, "503 while the database is frozen")
-        assert time.monotonic() - frozen < ANSWER_TIMEOUT + CONNECT_TIMEOUT + 2
+        assert time.monotonic() - frozen < ANSWER_TIMEOUT + CONNECT_TIMEOUT + BACK
         # One thread tries the database now and then, the others are free.
-        assert health(gunicorn) < 1
+        assert health(gunicorn) < AT_ONCE
     finally:
         own_postgres.thaw()
     back = time.monotonic()
