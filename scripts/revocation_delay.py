@@ -39,7 +39,7 @@ class Installation:
     def __init__(self, stack: Stack, validation: str) -> None:
         self.stack = stack
         second = f"http://127.0.0.1:{free_port()}"
-        self._start(["authserver", "serve"], stack.environment | {"AUTHSERVER_BIND": second[7:]}, second)
+        self._start(["authserver", "serve"], stack.serving | {"AUTHSERVER_BIND": second[7:]}, second)
         self.issuers = [stack.issuer, second]
         options = ("--no-grant", "--resource", RESOURCE, "--permission", "revocations:read")
         follower = json.loads(stack.run("client", "create", "service-b", *options))

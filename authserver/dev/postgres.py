@@ -95,9 +95,17 @@ class EmbeddedPostgres:
         """Where psql and its like are."""
         return BINARIES
 
-    def url(self, database: str = "postgres") -> str:
+    def url(self, database: str = "postgres", user: str = "postgres") -> str:
         """A connection URL for a database of this server."""
-        return f"postgresql:///{database}?{urlencode({'host': self.home, 'user': 'postgres'})}"
+        return f"postgresql:///{database}?{urlencode({'host': self.home, 'user': user})}"
+
+    def run(self, statements: str) -> None:
+        """Run statements as superuser. Raises PostgresDidNotStart if they fail."""
+        command = [str(self._programs.find() / "psql"), "--quiet", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-c"]
+        with private_log(self._log) as log:
+            done = subprocess.run([*command, statements, self.url()], check=False, **self._programs.arguments(log))  # noqa: S603 - the wheel's own
+        if done.returncode:
+            raise PostgresDidNotStart(self._last_words())
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         status = self._data / "postmaster.pid"

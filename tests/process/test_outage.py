@@ -31,8 +31,8 @@ def own_postgres(tmp_path_factory) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="module")
-def gunicorn(own_postgres, start_gunicorn):
-    return start_gunicorn(own_postgres.url(), WORKERS="2", THREADS="4")
+def gunicorn(own_postgres, start_gunicorn, give_roles):
+    return start_gunicorn(give_roles(own_postgres.url())("authserver_app"), WORKERS="2", THREADS="4")
 
 
 class Witness:

@@ -20,13 +20,13 @@ app = create_app(server)
 
 
 def test_preloaded_workers_use_no_connection_of_their_parent(
-    start_gunicorn, migrated_database, tmp_path, backends, wait_until
+    start_gunicorn, migrated_database, serving_url, tmp_path, backends, wait_until
 ):
     (tmp_path / "preloaded.py").write_text(PRELOADED)
     arguments = ("gunicorn", "-c", "python:authserver.gunicorn_conf", "--preload")
     before = backends(migrated_database)
     server = start_gunicorn(
-        migrated_database, arguments=(*arguments, "--chdir", str(tmp_path), "preloaded:app"), WORKERS="2", THREADS="1"
+        serving_url, arguments=(*arguments, "--chdir", str(tmp_path), "preloaded:app"), WORKERS="2", THREADS="1"
     )
     party = server.register()
     wait_until(lambda: len(server.workers()) == 2, "both workers")

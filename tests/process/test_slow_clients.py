@@ -18,8 +18,8 @@ AT_ONCE = 5.0
 
 
 @pytest.fixture(scope="module")
-def server(start_gunicorn, migrated_database):
-    return start_gunicorn(migrated_database, THREADS="4", REQUEST_TIMEOUT=str(TIMEOUT))
+def server(start_gunicorn, serving_url):
+    return start_gunicorn(serving_url, THREADS="4", REQUEST_TIMEOUT=str(TIMEOUT))
 
 
 @pytest.fixture
@@ -294,11 +294,9 @@ def test_t25_a_body_without_end_is_not_read(server, party):
         assert resident(server) - before < 20_000_000
 
 
-def test_t25_half_requests_at_the_limit_of_connections_do_not_keep_others_out(
-    start_gunicorn, migrated_database, monkeypatch
-):
+def test_t25_half_requests_at_the_limit_of_connections_do_not_keep_others_out(start_gunicorn, serving_url, monkeypatch):
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 50")
-    server = start_gunicorn(migrated_database, THREADS="4")
+    server = start_gunicorn(serving_url, THREADS="4")
     with ExitStack() as stack:
         for _ in range(220):
             stack.enter_context(server.connect()).sendall(b"G")
@@ -310,8 +308,8 @@ def test_t25_half_requests_at_the_limit_of_connections_do_not_keep_others_out(
         assert time.monotonic() - start < 8, "four times 5 s, if they were waited for"
 
 
-def test_t25_half_a_head_has_less_time_than_a_whole_request(start_gunicorn, migrated_database):
-    server = start_gunicorn(migrated_database, THREADS="4", REQUEST_TIMEOUT="60")
+def test_t25_half_a_head_has_less_time_than_a_whole_request(start_gunicorn, serving_url):
+    server = start_gunicorn(serving_url, THREADS="4", REQUEST_TIMEOUT="60")
     with server.connect() as connection:
         start = time.monotonic()
         connection.sendall(b"GET /health HTTP/1.1\r\n")
@@ -320,9 +318,9 @@ def test_t25_half_a_head_has_less_time_than_a_whole_request(start_gunicorn, migr
 
 
 @pytest.mark.parametrize("variable", ["SCRIPT_NAME", "PATH_INFO"])
-def test_no_header_and_no_variable_moves_the_path(start_gunicorn, migrated_database, monkeypatch, variable):
+def test_no_header_and_no_variable_moves_the_path(start_gunicorn, serving_url, monkeypatch, variable):
     monkeypatch.setenv(variable, "/oauth")
-    server = start_gunicorn(migrated_database, FORWARDED_ALLOW_IPS="*")
+    server = start_gunicorn(serving_url, FORWARDED_ALLOW_IPS="*")
     for path, expected in {"/health": b"200", "/oauth/health": b"404"}.items():
         with server.connect() as connection:
             connection.sendall(

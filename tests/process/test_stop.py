@@ -52,8 +52,8 @@ def term(server) -> None:
     server.process.send_signal(signal.SIGTERM)
 
 
-def test_term_under_load_fails_no_request(start_gunicorn, migrated_database, ask, load, wait_until):
-    server = start_gunicorn(migrated_database, WORKERS="2", THREADS="4")
+def test_term_under_load_fails_no_request(start_gunicorn, serving_url, ask, load, wait_until):
+    server = start_gunicorn(serving_url, WORKERS="2", THREADS="4")
     load.start(ask(server.register()), threads=8)
     wait_until(lambda: load.counts.get("answered", 0) > 200, "answers before the stop")
     term(server)
@@ -62,9 +62,9 @@ def test_term_under_load_fails_no_request(start_gunicorn, migrated_database, ask
     assert server.process.returncode == 0
 
 
-def test_term_answers_what_is_sent_on_open_connections(start_gunicorn, migrated_database, wait_until):
+def test_term_answers_what_is_sent_on_open_connections(start_gunicorn, serving_url, wait_until):
     for _ in range(5):
-        server = start_gunicorn(migrated_database)
+        server = start_gunicorn(serving_url)
         party = server.register()
         connections = [server.connect() for _ in range(20)]
         halves = [server.connect() for _ in range(3)]
@@ -88,18 +88,16 @@ def test_term_answers_what_is_sent_on_open_connections(start_gunicorn, migrated_
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_term_does_not_wait_for_idle_connections(start_gunicorn, migrated_database):
-    server = start_gunicorn(migrated_database)
+def test_term_does_not_wait_for_idle_connections(start_gunicorn, serving_url):
+    server = start_gunicorn(serving_url)
     with requests.Session() as session, server.connect():
         session.get(f"{server.url}/health", timeout=5)
         term(server)
         assert server.process.wait(SOON) == 0
 
 
-def test_hup_under_load_fails_no_request_and_replaces_the_workers(
-    start_gunicorn, migrated_database, ask, load, wait_until
-):
-    server = start_gunicorn(migrated_database, WORKERS="2", THREADS="4")
+def test_hup_under_load_fails_no_request_and_replaces_the_workers(start_gunicorn, serving_url, ask, load, wait_until):
+    server = start_gunicorn(serving_url, WORKERS="2", THREADS="4")
     before = server.workers()
     load.start(ask(server.register()), threads=8)
     wait_until(lambda: load.counts.get("answered", 0) > 200, "answers before the reload")
