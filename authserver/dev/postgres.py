@@ -63,6 +63,11 @@ class EmbeddedPostgres:
         self._end(signal.SIGINT)
         shutil.rmtree(self.home, ignore_errors=True)
 
+    def restart(self) -> None:
+        """Stop as an administrator does, ending all connections, and start again on the same data."""
+        self._end(signal.SIGINT)
+        self.start()
+
     def kill(self) -> None:
         """Kill all processes of the server with SIGKILL, as a crash would, and wait until they are gone.
 
