@@ -46,6 +46,12 @@ def feed(party, cursor=None):
     return requests.post(f"{party.url}/oauth/revocations", form, timeout=30)
 
 
+def use_transactions(url, number):
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(number):
+            connection.execute("SELECT pg_current_xact_id()")
+
+
 def at(party, server):
     return type(party)(server.url, party.client_id, party.secret)
 
@@ -55,10 +61,9 @@ def test_a_restore_brings_revoked_tokens_back_until_the_script_for_it_has_run(
 ):
     lost, url = make_postgres()
     owner = url("authserver_owner")
+    # It has been in use for long: transactions have higher numbers than a new cluster's.
+    use_transactions(lost.url(), 500)
     with psycopg.connect(lost.url(), autocommit=True) as connection:
-        # It has been in use for long: transactions have higher numbers than a new cluster's.
-        for _ in range(500):
-            connection.execute("SELECT pg_current_xact_id()")
         connection.execute("INSERT INTO revocation_feed_marks VALUES (1, pg_snapshot_xmin(pg_current_snapshot()))")
     authserver(run, owner, "maintain")
     server = start_gunicorn(url("authserver_app"), KEY_ENCRYPTION_KEY=KEY)
@@ -108,6 +113,8 @@ def test_a_restore_brings_revoked_tokens_back_until_the_script_for_it_has_run(
     for client, *tokens in zip(clients, before, after, strict=True):
         for token in tokens:
             assert client.introspect(token).json() == {"active": False}
+    # So that the old cursor is none of the future.
+    use_transactions(new.url(), 1000)
     # Followers are told that theirs is another history, and then all of this one.
     assert feed(follower, cursor).status_code == 410
     told = feed(follower, "0").json()

@@ -8,6 +8,7 @@ server has said `Connection: close`, the next request needs a new connection, wh
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -94,6 +95,18 @@ def test_term_does_not_wait_for_idle_connections(start_gunicorn, serving_url):
         session.get(f"{server.url}/health", timeout=5)
         term(server)
         assert server.process.wait(SOON) == 0
+
+
+def test_a_killed_worker_is_replaced_and_the_other_goes_on(start_gunicorn, serving_url, wait_until):
+    """As the kernel does for want of memory."""
+    server = start_gunicorn(serving_url, WORKERS="2", THREADS="4")
+    wait_until(lambda: len(server.workers()) == 2, "both workers")
+    party, before = server.register(), server.workers()
+    os.kill(killed := min(before), signal.SIGKILL)
+    wait_until(lambda: killed not in server.workers() and len(server.workers()) == 2, "a new worker")
+    for _ in range(20):
+        assert party.token().status_code == 200
+    assert len(server.workers() & before) == 1
 
 
 def test_hup_under_load_fails_no_request_and_replaces_the_workers(start_gunicorn, serving_url, ask, load, wait_until):
