@@ -106,9 +106,19 @@ class EmbeddedPostgres:
 
     def run(self, statements: str) -> None:
         """Run statements as superuser. Raises PostgresDidNotStart if they fail."""
-        command = [str(self._programs.find() / "psql"), "--quiet", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-c"]
+        # By this process's own user, to whom the wheel's programs are open in any case.
+        command = [
+            str(BINARIES / "psql"),
+            "--quiet",
+            "--no-psqlrc",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            statements,
+            self.url(),
+        ]
         with private_log(self._log) as log:
-            done = subprocess.run([*command, statements, self.url()], check=False, **self._programs.arguments(log))  # noqa: S603 - the wheel's own
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)  # noqa: S603 - likewise
         if done.returncode:
             raise PostgresDidNotStart(self._last_words())
 

@@ -24,6 +24,7 @@ import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreS
 import requests
 
 from authserver.dev.postgres import EmbeddedPostgres, PostgresDidNotStart, private_log
+from authserver.dev.postgres_wheel import NoDirectory
 from authserver.dev.stopping import interruptible
 
 _PATIENCE = 30.0  # seconds for a server to answer
@@ -117,9 +118,13 @@ class Stack:
         """Choose where; start nothing yet. `environment` adds to the authorization server's settings.
 
         The attribute `environment` is for commands, by the role that owns the tables, `serving` is for servers.
+        Raises DidNotStart if there is nowhere for PostgreSQL's data.
         """
         self.directory = directory
-        self.postgres = EmbeddedPostgres(directory / "postgres")
+        try:
+            self.postgres = EmbeddedPostgres(directory / "postgres")
+        except NoDirectory as error:
+            raise DidNotStart(str(error)) from None
         self.issuer = f"http://127.0.0.1:{port or free_port()}"
         self.initial_access_token = secrets.token_urlsafe(32)
         self.servers: list[Server] = []
@@ -214,9 +219,9 @@ def temporary_stack(prefix: str, *, port: int = 0) -> Iterator[Stack]:
 
     Raises DidNotStart.
     """
-    stack = Stack(Path(tempfile.mkdtemp(prefix=prefix)), port=port)
+    directory = Path(tempfile.mkdtemp(prefix=prefix))
     try:
-        with stack:
+        with Stack(directory, port=port) as stack:
             yield stack
     finally:
-        shutil.rmtree(stack.directory, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)

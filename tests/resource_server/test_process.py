@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -202,6 +203,17 @@ def test_a_bad_setting_stops_the_start_with_one_line(environ, command):
     ours = [line for line in stopped.stderr.splitlines() if not re.match(r"\[\d{4}-", line)]
     assert set(ours) == {"resource_server: OAUTH2_CACHE_TTL is not a number from 0 to 30"}
     assert "Traceback" not in stopped.stderr + stopped.stdout
+
+
+def test_an_address_in_use_ends_the_start_at_once_with_one_line(environ, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        taken = {"RESOURCE_SERVER_BIND": f"127.0.0.1:{port}", "TMPDIR": str(tmp_path)}
+        stopped = run("resource_server", environ=environ | taken)
+    assert stopped.returncode == 1
+    lines = [line for line in stopped.stderr.splitlines() if "Starting gunicorn" not in line]
+    assert lines == [f"resource_server: RESOURCE_SERVER_BIND 127.0.0.1 port {port}: Address already in use"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_prints_every_setting(environ):

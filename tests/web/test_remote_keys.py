@@ -39,18 +39,6 @@ def fetcher():
 
 
 @pytest.fixture
-def make_process(policy, clock, fetcher):
-    return lambda database: make_server(
-        policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock)
-    )
-
-
-@pytest.fixture
-def server(make_process, database):
-    return make_process(database)
-
-
-@pytest.fixture
 def make_client_at(register, clock):
     """Register a client whose keys are at a URL; give what makes its requests."""
 
