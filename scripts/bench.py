@@ -181,7 +181,7 @@ def start_ceiling(stack: Stack) -> Load:
     """Start the empty application under the same configuration."""
     url = f"http://127.0.0.1:{free_port()}"
     command = ["gunicorn", "-c", "python:authserver.gunicorn_conf", "--chdir", str(Path(__file__).parent)]
-    settings = stack.environment | {"AUTHSERVER_BIND": url.removeprefix("http://")}
+    settings = stack.serving | {"AUTHSERVER_BIND": url.removeprefix("http://")}
     server = Server([*command, "bench:empty_app()"], settings, stack.directory / "empty.log", url)
     stack.servers.append(server)
     server.wait_until_ready()

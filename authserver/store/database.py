@@ -190,6 +190,8 @@ def _with_limits(conninfo: str, *, patient: bool) -> str:
         # Not the server's choice: a database made with SQL_ASCII would refuse the migrations' text.
         "client_encoding": "utf8",
         "tcp_user_timeout": int(ANSWER_TIMEOUT * 1000),
+        # Never a standby, though a name or a list of hosts lead to one: what it reads may lack a revocation.
+        "target_session_attrs": "read-write",
     }
     if not patient:
         limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
