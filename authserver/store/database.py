@@ -29,12 +29,16 @@ ANSWER_TIMEOUT = 4.0  # seconds, here: for a server that no longer answers at al
 FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tried
 
 _SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
+# Statements that were prepared are not in this session: it is another one than they were prepared in.
+_POOLER_BETWEEN = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+_POOLER_REFUSES_OPTIONS = "unsupported startup parameter"
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
     errors.ObjectNotInPrerequisiteState,  # likewise, for what only a primary can tell
     *_SCHEMA_BEHIND,
     errors.InsufficientPrivilege,
+    *_POOLER_BETWEEN,
 )
 
 
@@ -65,15 +69,17 @@ class _Connection(psycopg.Connection[TupleRow]):
 class Database:
     """A PostgreSQL database, named by a connection string, for any number of threads and after any fork."""
 
-    def __init__(self, conninfo: str, *, patient: bool = False) -> None:
+    def __init__(self, conninfo: str, *, patient: bool = False, pooled: bool = False) -> None:
         """Take a libpq connection string or URL; connect to nothing yet.
 
         `patient` lifts the limits on a statement's time: for migrations and maintenance, never for requests.
+        `pooled`: PgBouncer in between gives each transaction another session, so nothing is left in one.
         Raises ValueError if libpq cannot read the string.
         """
         self._answer_timeout = None if patient else ANSWER_TIMEOUT
+        self._patient, self._pooled = patient, pooled
         try:
-            self._conninfo = _with_limits(conninfo, patient=patient)
+            self._conninfo = _with_limits(conninfo, options=not patient and not pooled)
         except psycopg.ProgrammingError:
             # libpq's message repeats the string, and the string holds a password.
             raise ValueError("not a PostgreSQL connection string") from None
@@ -83,6 +89,10 @@ class Database:
         self._away = False
         self._probe = threading.Lock()
         self._next_connect = 0.0
+
+    def apart(self) -> Database:
+        """The same database by connections of its own, for what lasts while other statements run."""
+        return Database(self._conninfo, patient=self._patient, pooled=self._pooled)
 
     def fetch_one(self, query: LiteralString, parameters: Parameters | None = None) -> TupleRow | None:
         """Run one prepared statement in one round trip; give its first row, or None. Raises Unavailable."""
@@ -156,6 +166,8 @@ class Database:
             raise Unavailable("the database could not be reached a moment ago")
         try:
             connection = _Connection.connect(self._conninfo, autocommit=True)
+            if self._pooled:
+                connection.prepare_threshold = None
             self._away = False
         except psycopg.OperationalError as error:
             self._next_connect = time.monotonic() + FAIL_FAST
@@ -175,7 +187,7 @@ class Database:
         return lost
 
 
-def _with_limits(conninfo: str, *, patient: bool) -> str:
+def _with_limits(conninfo: str, *, options: bool) -> str:
     """Add what keeps a request from waiting for ever, unless the operator's string already says otherwise."""
     given = conninfo_to_dict(conninfo)
     limits: dict[str, Any] = {
@@ -185,13 +197,16 @@ def _with_limits(conninfo: str, *, patient: bool) -> str:
         "client_encoding": "utf8",
         "tcp_user_timeout": int(ANSWER_TIMEOUT * 1000),
     }
-    if not patient:
+    if options:
         limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
     return make_conninfo(conninfo, **{name: value for name, value in limits.items() if name not in given})
 
 
 def _unavailable(error: psycopg.Error) -> Unavailable:
-    return (SchemaBehind if isinstance(error, _SCHEMA_BEHIND) else Unavailable)(_reason(error))
+    reason = _reason(error)
+    if isinstance(error, _POOLER_BETWEEN) or _POOLER_REFUSES_OPTIONS in reason:
+        reason += " (PgBouncer is in between: set AUTHSERVER_DATABASE_POOLER=transaction)"
+    return (SchemaBehind if isinstance(error, _SCHEMA_BEHIND) else Unavailable)(reason)
 
 
 def _reason(error: psycopg.Error) -> str:
