@@ -59,7 +59,7 @@ def _report_database() -> None:
     if _config.workers * _config.threads > most and not _config.database_pooler:
         _log.warning(
             "AUTHSERVER_WORKERS x AUTHSERVER_THREADS is %d connections, and PostgreSQL lets this role have %d: "
-            "lower them, raise max_connections, or put PgBouncer in between and set AUTHSERVER_DATABASE_POOLER=transaction",
+            "lower them, raise max_connections, or put PgBouncer in between (AUTHSERVER_DATABASE_POOLER=transaction)",
             _config.workers * _config.threads,
             most,
         )

@@ -22,8 +22,8 @@ PARTITIONED_TABLES = ("access_tokens", "revocations", "assertion_jtis")
 
 _SQL = load("partitions.sql")
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
-_ATTEMPTS = 40
-_PAUSE = 0.25  # seconds between attempts: longer than a request holds a lock
+_ATTEMPTS = 100
+_PAUSE = 0.1  # seconds between attempts: longer than a request holds a lock
 T = TypeVar("T")
 
 

@@ -16,7 +16,7 @@ SELECT DISTINCT virtualtransaction
 
 -- name: limit_waiting
 -- Behind a lock that waits, every request waits too: give up soon and try again.
-SET LOCAL lock_timeout = '50ms'
+SET LOCAL lock_timeout = '100ms'
 
 -- name: create
 CREATE TABLE {partition} (LIKE {table} INCLUDING ALL)
