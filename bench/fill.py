@@ -7,17 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 
 # Rows are durable once they are committed; only the wait for the disk after each statement is left out.
+_PART = 500_000
 _QUICKLY = "SET synchronous_commit = off"
 _TOKENS = """
 INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience)
-SELECT %(lower)s + (random() * (%(upper)s - %(lower)s))::bigint, sha256(int8send(at) || %(salt)s), client.id,
+SELECT %(lower)s + at::bigint * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at)), client.id,
        %(lower)s - 3600, 'read', ARRAY[%(audience)s]
-  FROM generate_series(1, %(number)s) at, (SELECT id FROM clients WHERE client_id = %(client_id)s) client
+  FROM generate_series(%(first)s, %(last)s) at, (SELECT id FROM clients WHERE client_id = %(client_id)s) client
 """
 _REVOCATIONS = """
 INSERT INTO revocations (expires_at, token_hash)
-SELECT %(lower)s + (random() * (%(upper)s - %(lower)s))::bigint, sha256(int8send(at) || %(salt)s)
-  FROM generate_series(1, %(number)s) at
+SELECT %(lower)s + at::bigint * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at))
+  FROM generate_series(%(first)s, %(last)s) at
 """
 _CLIENTS = """
 WITH made AS (
@@ -55,14 +56,13 @@ def settle(url: str) -> None:
 
 
 def _in_parts(url: str, statement: str, number: int, parameters: dict[str, object]) -> None:
-    """By two sessions, a million rows at a time."""
-    parts = [min(1_000_000, number - at) for at in range(0, number, 1_000_000)]
+    """By two sessions, part by part, in the order of expiry as the server's own rows come."""
 
-    def fill(part: tuple[int, int]) -> None:
+    def fill(first: int) -> None:
+        part = {"number": number, "first": first, "last": min(first + _PART, number) - 1}
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(_QUICKLY)
-            salt = part[0].to_bytes(8, "big")
-            connection.execute(statement, {**parameters, "number": part[1], "salt": salt})
+            connection.execute(statement, parameters | part)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(fill, enumerate(parts)))
+        list(pool.map(fill, range(0, number, _PART)))
