@@ -22,6 +22,8 @@ _FILE_NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 # the insert of its row.
 _NO_TRANSACTION = "-- no-transaction"
 _RECORD = "INSERT INTO schema_migrations"
+# What the serving role may do; beside the migrations, because each may need a line in it.
+_ROLES = "roles.sql"
 
 
 class MigrationError(Exception):
@@ -107,7 +109,10 @@ def make_plan(migrations: Sequence[Migration], applied: Sequence[Applied]) -> Pl
 def migrate(ledger: SchemaMigrations, migrations: Sequence[Migration], tell: Callable[[str], None]) -> Plan:
     """Bring the schema up to date and tell each step; give what was done.
 
-    Raises MigrationError, MigrationFailed, Unavailable. A failed file leaves nothing behind, those before it stay.
+    As the owner of sql/roles.sql it also gives the serving role its rights, which it lacks on what a migration brought.
+    A failed file leaves nothing behind, those before it stay.
+
+    Raises MigrationError, MigrationFailed, Unavailable.
     """
     with ledger.lock(lambda: tell("waiting for another run to finish")):
         plan = make_plan(migrations, ledger.applied())
@@ -118,6 +123,9 @@ def migrate(ledger: SchemaMigrations, migrations: Sequence[Migration], tell: Cal
             ledger.run(migration.statements())
             ledger.adopt(migration.version, migration.checksum)
             tell(f"applied {migration.file_name}")
+        if ledger.has_serving_role():
+            ledger.run([(MIGRATIONS / _ROLES).read_text(encoding="utf-8")])
+            tell(f"authserver_app has the rights of {_ROLES}")
     if not plan.adopt and not plan.apply:
         tell("nothing to do")
     return plan

@@ -3,6 +3,9 @@
 gunicorn gives a connection a thread and then waits without limit for the rest of the request; a few clients that
 send half a request each keep all threads. Here the main thread collects requests, and only a whole one gets a thread,
 which reads it from memory: there is nothing of the client's that a thread could wait for.
+
+A request costs one hand-over. The main thread goes on watching a connection while a thread answers, so that nothing
+has to be told to it afterwards; only a client that sends more before it has its answer makes it look away.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import queue
 import select
 import selectors
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +39,8 @@ _log = logging.getLogger("authserver.worker")
 _LINGER = 1.0
 # Half a head has this long to become a whole one, in seconds: clients send it at once.
 _HEAD_TIMEOUT = 5.0
+# How often, at the most, it is looked for what is over its time; in seconds.
+_SWEEP = 0.1
 _CHUNK = 16384
 # All requests that are not whole together may hold this much, in bytes.
 _MAX_HELD = 16 * 1024 * 1024
@@ -45,13 +52,42 @@ _STATUS = {
 
 @dataclass(eq=False, slots=True)
 class _Wait:
-    """What a connection that has no thread waits for, until `deadline` (monotonic)."""
+    """What a connection waits for, until `deadline` (monotonic): a whole request, or a thread's answer to one."""
 
     deadline: float
     incoming: Incoming = field(default_factory=Incoming)
     begun: float | None = None
     held: int = 0
+    rest: bytes = b""
+    watched: bool = False
     closing: bool = False
+
+    def begin_anew(self, deadline: float) -> None:
+        self.deadline, self.begun, self.incoming = deadline, None, Incoming()
+
+
+class _Threads:
+    """As many threads, which act on what they are given. gunicorn calls `shutdown`."""
+
+    def __init__(self, number: int, act: Callable[[Any], None]) -> None:
+        self._given: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._act = act
+        self._threads = [threading.Thread(target=self._run, name=f"request-{n}", daemon=True) for n in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def give(self, conn: Any) -> None:
+        self._given.put(conn)
+
+    def shutdown(self, wait: bool = True) -> None:
+        for _ in self._threads:
+            self._given.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
+
+    def _run(self) -> None:
+        while (conn := self._given.get()) is not None:
+            self._act(conn)
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
@@ -61,12 +97,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The main thread's own. First the connection that has been the longest without a whole request.
+        # A connection is in one of these: without a thread (first the one that has been the longest without a whole
+        # request), or with one. Threads move them back; all else, and the poller, is the main thread's own.
         self._waiting: dict[Any, _Wait] = {}
-        self._rests: dict[Any, bytes] = {}
+        self._busy: dict[Any, _Wait] = {}
+        self._lock = threading.Lock()
         self._held = 0
-        self._busy: dict[Any, float] = {}
-        self._busy_lock = threading.Lock()
+        self._next_sweep = 0.0
 
     # What gunicorn calls
 
@@ -76,6 +113,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().check_config(cfg, log)
         if cfg.is_ssl:
             sys.exit("authserver: TLS is for the proxy in front to end; start gunicorn without certfile and keyfile")
+
+    def get_thread_pool(self) -> _Threads:
+        """The threads that answer."""
+        return _Threads(self.cfg.threads, self._answer)
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection; where there is no room for one more, close another instead of dying."""
@@ -89,27 +130,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def enqueue_req(self, conn: Any) -> None:
         """Take a new connection. It gets a thread when a request has arrived."""
-        self._await_request(conn, b"")
+        conn.sock.setblocking(True)  # for the threads; the main thread never waits for it
+        self._await_request(conn, _Wait(time.monotonic() + self.cfg.keepalive))
         self._receive(conn, conn.sock)
-
-    def handle(self, conn: Any) -> Any:
-        """Handle one request under the time limit. Runs in a thread."""
-        with self._busy_lock:
-            self._busy[conn] = time.monotonic() + self.request_timeout
-        try:
-            return super().handle(conn)
-        finally:
-            with self._busy_lock:
-                self._busy.pop(conn, None)
-
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        """Take a connection back from its thread: the client was told that it stays open, or that it closes."""
-        rest = self._rests.pop(conn)
-        if fs.exception() is None and fs.result() is True:
-            # Also at a stop: a client that was not told to close may be sending its next request.
-            self._await_request(conn, rest)
-        else:
-            self._close(conn)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
         """Whether the connection can be used again: the parser must agree on where the request ended."""
@@ -130,18 +153,23 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def murder_pending(self) -> None:
         """Cut what is over its time. Called in the main thread after each event, and at least about once a second."""
         now = time.monotonic()
-        for conn, wait in [(conn, wait) for conn, wait in self._waiting.items() if wait.deadline < now]:
-            if wait.begun is not None:
-                _log.warning("request over its time limit, connection cut")
-            self._drop(conn)
-        with self._busy_lock:
-            late = [conn for conn, deadline in self._busy.items() if deadline < now]
-        for conn in late:
-            _log.warning("request over its time limit, connection cut")
-            with suppress(OSError):  # it was closed meanwhile
-                conn.sock.shutdown(socket.SHUT_RDWR)
+        if now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP
+            self._cut_late(now)
         if self.nr_conns >= self.worker_connections:
             self._drop_longest_waiting()
+
+    def _cut_late(self, now: float) -> None:
+        with self._lock:
+            waiting = [(conn, wait) for conn, wait in self._waiting.items() if wait.deadline < now]
+            busy = [conn for conn, wait in self._busy.items() if wait.deadline < now]
+            for conn in busy:
+                with suppress(OSError):  # the client has gone
+                    conn.sock.shutdown(socket.SHUT_RDWR)
+        for conn, _ in waiting:
+            self._drop(conn)
+        for _ in range(len(busy) + sum(wait.begun is not None for _, wait in waiting)):
+            _log.warning("request over its time limit, connection cut")
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events. At a stop gunicorn would wait for one without looking at the time."""
@@ -164,26 +192,41 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
                 self.accept(listener)
             listener.close()
         leave = time.monotonic() + _LINGER
-        for wait in self._waiting.values():
-            if wait.begun is None:
-                wait.deadline = min(wait.deadline, leave)
+        with self._lock:
+            for wait in self._waiting.values():
+                if wait.begun is None:
+                    wait.deadline = min(wait.deadline, leave)
 
     # Connections without a thread
 
-    def _await_request(self, conn: Any, received: bytes) -> None:
-        conn.sock.setblocking(False)
-        wait = _Wait(time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER))
-        self._waiting[conn] = wait
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
-        if received:
-            self._take(conn, wait, received)
+    def _await_request(self, conn: Any, wait: _Wait) -> None:
+        with self._lock:
+            self._waiting[conn] = wait
+        if wait.watched:
+            return
+        wait.watched = True
+        receive = partial(self._receive, conn)
+        try:
+            self.poller.register(conn.sock, selectors.EVENT_READ, receive)
+        except KeyError:
+            # gunicorn closes a socket in the thread when an answer breaks off; its number can be used again at once.
+            self.poller.unregister(conn.sock.fileno())
+            self.poller.register(conn.sock, selectors.EVENT_READ, receive)
 
     def _receive(self, conn: Any, sock: socket.socket) -> None:
         """Read what has come, and pass the request on when it is whole."""
-        if (wait := self._waiting.get(conn)) is None:
-            return  # it was dropped for another that had something to say at the same moment
+        with self._lock:
+            wait = self._waiting.get(conn)
+            if busy := self._busy.get(conn):
+                # It is not kept for its next request until it has the answer to this one.
+                busy.watched = False
+        if busy:
+            with suppress(KeyError, ValueError):  # as in _end
+                self.poller.unregister(sock)
+        if wait is None:
+            return  # or it was dropped for another that had something to say at the same moment
         try:
-            data = sock.recv(_CHUNK)
+            data = sock.recv(_CHUNK, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -211,31 +254,61 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             min(self.request_timeout, _HEAD_TIMEOUT) if wait.incoming.head is None else self.request_timeout
         )
         if whole is not None:
-            self._to_thread(conn, *whole)
+            self._to_thread(conn, wait, *whole)
         elif wait.incoming.must_be_told_to_go_on():
             with suppress(OSError):  # then it will not send the rest
-                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
         if self._held > _MAX_HELD:
             self._drop_longest_waiting(holding=True)
 
-    def _to_thread(self, conn: Any, request: bytes, rest: bytes) -> None:
+    def _to_thread(self, conn: Any, wait: _Wait, request: bytes, rest: bytes) -> None:
         if not _takes_answers(conn.sock):
             _log.warning("a client sends requests and does not read the answers, connection cut")
             self._drop(conn)
             return
-        self._stop_watching(conn)
-        self._rests[conn] = rest
+        self._held -= wait.held
+        wait.held, wait.rest = 0, rest
+        wait.deadline = time.monotonic() + self.request_timeout
         conn.parser = get_parser(self.cfg, [request], conn.client)
         conn.initialized = conn.data_ready = True
-        super().enqueue_req(conn)
+        with self._lock:
+            del self._waiting[conn]
+            self._busy[conn] = wait
+        self.tpool.give(conn)
+
+    def _answer(self, conn: Any) -> None:
+        """Answer one request. Runs in a thread."""
+        try:
+            stays_open = self.handle(conn) is True
+        except BaseException as error:  # noqa: BLE001 - say, one that is meant to end the process: not from here
+            _log.critical("%s in a request", type(error).__name__)
+            stays_open = False
+        with self._lock:
+            wait = self._busy.pop(conn)
+            if stays_open:
+                # Also at a stop: a client that was not told to close may be sending its next request.
+                wait.begin_anew(time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER))
+                if wait.watched and not wait.rest:
+                    self._waiting[conn] = wait
+                    return
+        self.method_queue.defer(self._take_back, conn, wait, stays_open)
+
+    def _take_back(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
+        if not stays_open:
+            self._close(conn, wait)
+            return
+        self._await_request(conn, wait)
+        if rest := wait.rest:
+            wait.rest = b""
+            self._take(conn, wait, rest)
 
     def _refuse(self, conn: Any, status: HTTPStatus) -> None:
         _log.info("answered %d to what is no request", status)
-        self._stop_watching(conn)
+        wait = self._forget(conn)
         _send_refusal(conn.sock, status)
-        self._close(conn)
+        self._close(conn, wait)
 
-    def _close(self, conn: Any) -> None:
+    def _close(self, conn: Any, wait: _Wait) -> None:
         """Say that no more will come, and close when the client has.
 
         Closed at once, with bytes unread, the kernel would reset the connection and the last answer might be lost;
@@ -243,28 +316,35 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         """
         try:
             conn.sock.shutdown(socket.SHUT_WR)
-            conn.sock.setblocking(False)
         except OSError:
-            self._drop(conn)
+            self._end(conn, wait)
             return
-        self._waiting[conn] = _Wait(time.monotonic() + _LINGER, closing=True)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
+        wait.deadline, wait.closing, wait.begun = time.monotonic() + _LINGER, True, None
+        self._await_request(conn, wait)
 
     def _drop(self, conn: Any) -> None:
-        self._stop_watching(conn)
+        self._end(conn, self._forget(conn))
+
+    def _end(self, conn: Any, wait: _Wait) -> None:
+        if wait.watched:
+            with suppress(KeyError, ValueError):  # a thread closed it, and perhaps its number has a new owner
+                self.poller.unregister(conn.sock)
         conn.close()
         self.nr_conns -= 1
 
     def _drop_longest_waiting(self, *, holding: bool = False) -> None:
-        waiting = (conn for conn, wait in self._waiting.items() if wait.held or not holding)
-        if (conn := next(waiting, None)) is not None:
-            self._drop(conn)
+        with self._lock:
+            waiting = (conn for conn, wait in self._waiting.items() if wait.held or not holding)
+            longest = next(waiting, None)
+        if longest is not None:
+            self._drop(longest)
 
-    def _stop_watching(self, conn: Any) -> None:
-        with suppress(KeyError, ValueError):  # never watched, or closed meanwhile
-            self.poller.unregister(conn.sock)
-        if wait := self._waiting.pop(conn, None):
-            self._held -= wait.held
+    def _forget(self, conn: Any) -> _Wait:
+        with self._lock:
+            wait = self._waiting.pop(conn)
+        self._held -= wait.held
+        wait.held = 0
+        return wait
 
 
 def _takes_answers(sock: socket.socket) -> bool:
@@ -282,4 +362,4 @@ def _send_refusal(sock: socket.socket, status: HTTPStatus) -> None:
         f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     with suppress(OSError):  # the client has gone
-        sock.send((head + body).encode())
+        sock.send((head + body).encode(), socket.MSG_DONTWAIT)

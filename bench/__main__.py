@@ -24,7 +24,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreSQL, without types
 
 from authserver.dev.stack import Server, Stack, free_port
-from bench import flat, machine, ours, protected, report
+from bench import capacity, flat, machine, ours, protected, report
 from bench.direct import Issuing
 from bench.generators import Failed, python, wrk
 from bench.measure import Rounds, run
@@ -141,7 +141,7 @@ def _start_up(stack: Stack, number: int) -> dict[str, float]:
     times = []
     for _ in range(number):
         url = f"http://127.0.0.1:{free_port()}"
-        settings = stack.environment | {"AUTHSERVER_BIND": url.removeprefix("http://")}
+        settings = stack.serving | {"AUTHSERVER_BIND": url.removeprefix("http://")}
         start = time.monotonic()
         server = Server(["authserver", "serve"], settings, stack.directory / "start-up.log", url)
         try:
@@ -166,6 +166,8 @@ def _publish(result: dict[str, Any], options: argparse.Namespace) -> None:
         print("  ".join(line))
     if options.docs:
         report.put_into(_DOCUMENT, "bench", report.section(result))
+        if planned := capacity.section(result):
+            report.put_into(_DOCUMENT.with_name("scaling.md"), "capacity", planned)
     for path in (options.plot, _PLOT if options.docs else None):
         if path:
             plot(rows, path)

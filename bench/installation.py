@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import psycopg.sql
@@ -75,7 +76,9 @@ class Installation:
         opaque = self.issuing.opaque(self.client_id, RESOURCE, _KNOWN, lifetimes=lifetimes)
         jwts = self.issuing.jwt(self.client_id, RESOURCE, 500)
         ask = {"grant_type": "client_credentials", "scope": "read"}
-        feed = get(f"{self.issuer}/oauth/revocations?cursor={self._feed()['cursor']}", authorization=self._basic())
+        feed = get(
+            f"{self.issuer}/oauth/revocations?cursor={quote(self._feed()['cursor'])}", authorization=self._basic()
+        )
         return [
             self._row("introspect", "/oauth/introspect", [{"token": token} for token in opaque], _is_active),
             self._row("introspect, JWT", "/oauth/introspect", [{"token": token} for token in jwts], _is_active),

@@ -22,7 +22,7 @@ def ceiling(stack: Stack) -> Row:
     """Start the empty application under the same configuration."""
     url = f"http://127.0.0.1:{free_port()}"
     command = ["gunicorn", "-c", "python:authserver.gunicorn_conf", "--chdir", str(Path(__file__).parent.parent)]
-    settings = stack.environment | {"AUTHSERVER_BIND": url.removeprefix("http://")}
+    settings = stack.serving | {"AUTHSERVER_BIND": url.removeprefix("http://")}
     server = Server([*command, "bench.ceiling:empty_app()"], settings, stack.directory / "empty.log", url)
     stack.servers.append(server)
     server.wait_until_ready()

@@ -5,9 +5,12 @@
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from typing import Any
+
+from gunicorn.systemd import listen_fds
 
 from resource_server.config import Config
 from resource_server.errors import ConfigError
@@ -40,6 +43,23 @@ control_socket_disable = True
 if os.environ.get("RESOURCE_SERVER_METRICS_OWNER") != str(os.getpid()):
     os.environ["RESOURCE_SERVER_METRICS_OWNER"] = str(os.getpid())
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="resource-server-metrics-")
+
+
+def on_starting(server: Any) -> None:
+    """End here, in one line, if it could not listen: gunicorn by itself would try for five seconds."""
+    # Sockets that systemd or, at a USR2, the predecessor hands on are bound already.
+    if listen_fds(unset_environment=False) or "GUNICORN_FD" in os.environ or server.cfg.reuse_port:
+        return
+    for address in server.cfg.address:
+        if isinstance(address, tuple):  # a path of a Unix socket is gunicorn's own to judge
+            try:
+                with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(address)
+            except (OSError, UnicodeError) as error:  # the latter for what cannot be a host name
+                on_exit(server)
+                reason = getattr(error, "strerror", None) or error
+                sys.exit(f"resource_server: RESOURCE_SERVER_BIND {address[0]} port {address[1]}: {reason}")
 
 
 def child_exit(_server: Any, worker: Any) -> None:

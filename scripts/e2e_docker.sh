@@ -30,7 +30,7 @@ Options, each also a variable in the environment:
   -h, --help                    this text
 Only in the environment:
   POSTGRES_IMAGE      [$postgres_image]
-  DATABASE_URL        an empty database to use instead, reachable from the containers
+  DATABASE_URL        an empty database to use instead, reachable from the containers, by one role for everything
   DOCKER_BUILD_ARGS   more arguments for docker build, such as --build-arg PYTHON_IMAGE=...
   WAIT_TIMEOUT        seconds to wait for each container [$limit]
 EOF
@@ -91,17 +91,25 @@ urls() {
 start_database() {
   if [[ -n ${DATABASE_URL:-} ]]; then
     export AUTHSERVER_DATABASE_URL=$DATABASE_URL
+    serving_url=$DATABASE_URL
     return
   fi
-  local password container=$run-postgres
+  local owner app container=$run-postgres
   say "Starting PostgreSQL"
-  password=$(random_password)
+  owner=$(random_password) app=$(random_password)
   containers+=("$container")
-  POSTGRES_PASSWORD=$password docker run --detach --name "$container" --network "$network" --network-alias postgres \
-    --env POSTGRES_USER=authserver --env POSTGRES_DB=authserver --env POSTGRES_PASSWORD "$postgres_image" >/dev/null
+  POSTGRES_PASSWORD=$(random_password) docker run --detach --name "$container" --network "$network" \
+    --network-alias postgres --env POSTGRES_PASSWORD "$postgres_image" >/dev/null
   # By TCP: while it makes its data, the image serves on the socket alone.
-  wait_until "$limit" PostgreSQL docker exec "$container" pg_isready --host=127.0.0.1 --username=authserver
-  export AUTHSERVER_DATABASE_URL=postgresql://authserver:$password@postgres:5432/authserver
+  wait_until "$limit" PostgreSQL docker exec "$container" pg_isready --host=127.0.0.1 --username=postgres
+  # Not as arguments, which every list of processes shows.
+  docker exec --interactive "$container" psql --username=postgres --quiet -v ON_ERROR_STOP=1 <<EOF
+CREATE ROLE authserver_owner LOGIN PASSWORD '$owner';
+CREATE ROLE authserver_app LOGIN PASSWORD '$app';
+CREATE DATABASE authserver OWNER authserver_owner;
+EOF
+  export AUTHSERVER_DATABASE_URL=postgresql://authserver_owner:$owner@postgres:5432/authserver
+  serving_url=postgresql://authserver_app:$app@postgres:5432/authserver
 }
 
 start_servers() {
@@ -111,8 +119,8 @@ start_servers() {
   authserver maintain >/dev/null
   say "Starting two authorization servers"
   for replica in 1 2; do
-    start "authserver-$replica" --network-alias authserver --env AUTHSERVER_DATABASE_URL \
-      --env AUTHSERVER_ISSUER=http://authserver:8000 --env AUTHSERVER_WORKERS=2 "$image"
+    AUTHSERVER_DATABASE_URL=$serving_url start "authserver-$replica" --network-alias authserver \
+      --env AUTHSERVER_DATABASE_URL --env AUTHSERVER_ISSUER=http://authserver:8000 --env AUTHSERVER_WORKERS=2 "$image"
   done
   authserver_urls=$(urls "$run-authserver-1" "$run-authserver-2")
   say "Registering service-b and starting two resource servers"

@@ -1,4 +1,11 @@
--- Two roles with the least that each needs. No migration: `authserver migrate` passes this file over.
+-- Two roles with the least that each needs. No migration, though `authserver migrate` runs it after them where both roles are
+-- there and it is authserver_owner's: so an installation that begins with the roles never needs it by hand.
+--
+--     CREATE ROLE authserver_owner LOGIN;
+--     CREATE ROLE authserver_app LOGIN;
+--     CREATE DATABASE authserver OWNER authserver_owner;
+--
+-- An installation whose tables are another role's goes over to these by
 --
 --     psql -v ON_ERROR_STOP=1 -f sql/roles.sql "$URL_OF_AN_ADMINISTRATOR"
 --
@@ -6,9 +13,9 @@
 --                   takes ownership), `client`, `keys` and `initial-access-token`.
 -- authserver_app    for `authserver serve` and nothing else: rows as requests need them, and no DDL.
 --
--- Run it after the first `authserver migrate`, with the installation's schema first in the search_path, as a superuser or as the
--- present owner of the tables with CREATEROLE; then give both roles a password. It may be repeated at any time. Repeat it after an
--- upgrade that brought a migration, now as authserver_owner: until then what is new is refused, and requests for it answer 503.
+-- after `authserver migrate`, with the installation's schema first in the search_path, as a superuser or as the present owner of the
+-- tables with CREATEROLE; then give both roles a password. It may be repeated at any time. By hand it is to be repeated after each
+-- migration applied by hand: until then what is new is refused, and requests for it answer 503.
 
 BEGIN;
 

@@ -124,6 +124,12 @@ def serving_url(migrated_database: str, give_roles: Callable[[str], Callable[[st
     return give_roles(migrated_database)("authserver_app")
 
 
+@pytest.fixture
+def owner_url(database_url: str, give_roles: Callable[[str], Callable[[str], str]]) -> str:
+    """The connection string of that database, without rows, for the role that an operator's commands use."""
+    return give_roles(database_url)("authserver_owner")
+
+
 @dataclass
 class Clock:
     """A clock that moves when a test says so."""

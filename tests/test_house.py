@@ -186,7 +186,7 @@ def test_the_wheel_runs_by_itself(repository: Path, tmp_path: Path, make_databas
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    migrations = {f"authserver/migrations/{file.name}" for file in (repository / "sql").glob("[0-9]*.sql")}
+    migrations = {f"authserver/migrations/{file.name}" for file in (repository / "sql").glob("*.sql")}
     assert {name for name in names if name.startswith("authserver/migrations/")} == migrations
     assert "authserver/web/openapi.json" in names
     assert not any(name.startswith(("tests/", "sql/")) for name in names)

@@ -79,7 +79,7 @@ Try it:
   curl -i -H "Authorization: Bearer $TOKEN" {resource_server}/protected
 
 For 'authserver client create' and the other commands, in another terminal:
-  export AUTHSERVER_DATABASE_URL={shlex.quote(stack.postgres.url())}
+  export AUTHSERVER_DATABASE_URL={shlex.quote(stack.environment["AUTHSERVER_DATABASE_URL"])}
 
 Ctrl-C stops everything and removes the data.""",
         flush=True,

@@ -63,6 +63,11 @@ class EmbeddedPostgres:
         self._end(signal.SIGINT)
         shutil.rmtree(self.home, ignore_errors=True)
 
+    def restart(self) -> None:
+        """Stop as an administrator does, ending all connections, and start again on the same data."""
+        self._end(signal.SIGINT)
+        self.start()
+
     def kill(self) -> None:
         """Kill all processes of the server with SIGKILL, as a crash would, and wait until they are gone.
 
@@ -95,9 +100,27 @@ class EmbeddedPostgres:
         """Where psql and its like are."""
         return BINARIES
 
-    def url(self, database: str = "postgres") -> str:
+    def url(self, database: str = "postgres", user: str = "postgres") -> str:
         """A connection URL for a database of this server."""
-        return f"postgresql:///{database}?{urlencode({'host': self.home, 'user': 'postgres'})}"
+        return f"postgresql:///{database}?{urlencode({'host': self.home, 'user': user})}"
+
+    def run(self, statements: str) -> None:
+        """Run statements as superuser. Raises PostgresDidNotStart if they fail."""
+        # By this process's own user, to whom the wheel's programs are open in any case.
+        command = [
+            str(BINARIES / "psql"),
+            "--quiet",
+            "--no-psqlrc",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            statements,
+            self.url(),
+        ]
+        with private_log(self._log) as log:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)  # noqa: S603 - likewise
+        if done.returncode:
+            raise PostgresDidNotStart(self._last_words())
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         status = self._data / "postmaster.pid"

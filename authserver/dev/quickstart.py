@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(*, keeping: bool) -> None:
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
-    stack = Stack(directory)
-    kept = False
+    stack, kept = None, False
     try:
+        stack = Stack(directory)
         say("Starting PostgreSQL, the migrations and the authorization server")
         stack.start()
         print(f"    authorization server at {stack.issuer}")
@@ -67,7 +67,8 @@ def _run(*, keeping: bool) -> None:
                 kept = True
     finally:
         if not kept:
-            stack.stop()
+            if stack is not None:
+                stack.stop()
             shutil.rmtree(directory, ignore_errors=True)
     if not kept:
         print("\nDone. Everything was stopped and removed.", flush=True)

@@ -24,9 +24,13 @@ import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreS
 import requests
 
 from authserver.dev.postgres import EmbeddedPostgres, PostgresDidNotStart, private_log
+from authserver.dev.postgres_wheel import NoDirectory
 from authserver.dev.stopping import interruptible
 
 _PATIENCE = 30.0  # seconds for a server to answer
+# As in production, whoever serves requests may do nothing but that (sql/roles.sql).
+_OWNER, _APP = "authserver_owner", "authserver_app"
+_ROLES = f"CREATE ROLE {_OWNER} LOGIN; CREATE ROLE {_APP} LOGIN; ALTER DATABASE postgres OWNER TO {_OWNER}"
 _OURS = ("AUTHSERVER_", "OAUTH2_", "RESOURCE_SERVER_")
 RESOURCE = "http://service-b.test"
 SCOPE = "read"
@@ -111,27 +115,35 @@ class Stack:
     """The installation, in one directory. A context manager: leaving it stops everything."""
 
     def __init__(self, directory: Path, *, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
-        """Choose where; start nothing yet. `environment` adds to the authorization server's settings."""
+        """Choose where; start nothing yet. `environment` adds to the authorization server's settings.
+
+        The attribute `environment` is for commands, by the role that owns the tables, `serving` is for servers.
+        Raises DidNotStart if there is nowhere for PostgreSQL's data.
+        """
         self.directory = directory
-        self.postgres = EmbeddedPostgres(directory / "postgres")
+        try:
+            self.postgres = EmbeddedPostgres(directory / "postgres")
+        except NoDirectory as error:
+            raise DidNotStart(str(error)) from None
         self.issuer = f"http://127.0.0.1:{port or free_port()}"
         self.initial_access_token = secrets.token_urlsafe(32)
         self.servers: list[Server] = []
         self.environment = {
-            "AUTHSERVER_DATABASE_URL": self.postgres.url(),
+            "AUTHSERVER_DATABASE_URL": self.postgres.url(user=_OWNER),
             "AUTHSERVER_ISSUER": self.issuer,
             "AUTHSERVER_BIND": self.issuer.removeprefix("http://"),
             "AUTHSERVER_INITIAL_ACCESS_TOKEN": self.initial_access_token,
             "AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32),
             **(environment or {}),
         }
+        self.serving = {**self.environment, "AUTHSERVER_DATABASE_URL": self.postgres.url(user=_APP)}
 
     def start(self) -> None:
         """Start PostgreSQL, bring the schema up to date, and start the authorization server. Raises DidNotStart."""
         self._start_postgres()
         for command in ("migrate", "maintain"):
             self.run(command)
-        self._serve(["authserver", "serve"], self.environment, self.issuer)
+        self._serve(["authserver", "serve"], self.serving, self.issuer)
 
     def _start_postgres(self) -> None:
         # What the wheel logs belongs into the error; by itself it would go to the terminal, also after a Ctrl-C.
@@ -140,6 +152,7 @@ class Stack:
         log.addHandler(handler)
         try:
             self.postgres.start()
+            self.postgres.run(_ROLES)
         except (PostgresDidNotStart, subprocess.CalledProcessError) as error:  # the latter when initdb fails
             raise DidNotStart(told.getvalue() or str(error)) from None
         finally:
@@ -206,9 +219,9 @@ def temporary_stack(prefix: str, *, port: int = 0) -> Iterator[Stack]:
 
     Raises DidNotStart.
     """
-    stack = Stack(Path(tempfile.mkdtemp(prefix=prefix)), port=port)
+    directory = Path(tempfile.mkdtemp(prefix=prefix))
     try:
-        with stack:
+        with Stack(directory, port=port) as stack:
             yield stack
     finally:
-        shutil.rmtree(stack.directory, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)

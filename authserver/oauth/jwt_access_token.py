@@ -43,6 +43,11 @@ def read_access_token(value: str, issuer: str, ring: KeyRing, now: int) -> Acces
     """
     if not looks_like_jwt(value):
         return None
+    if (known := ring.verified.get(value)) is not None:
+        kid, verified = known
+        if ring.verifying_key(kid, now) is None:
+            raise UnknownKey
+        return verified if verified.expires_at > now else None
     try:
         unverified = jose.take_apart(value)
         if unverified.header.get("typ") != TYPE:
@@ -53,7 +58,10 @@ def read_access_token(value: str, issuer: str, ring: KeyRing, now: int) -> Acces
         claims = unverified.verify(key.public, key.alg)
     except jose.BadSignature:
         return None
-    return _facts(claims, issuer, now)
+    token = _facts(claims, issuer, now)
+    if token is not None:
+        ring.remember_verified(value, key.kid, token)
+    return token
 
 
 def _facts(claims: dict[str, Any], issuer: str, now: int) -> AccessToken | None:

@@ -13,6 +13,7 @@ from typing import Any
 from joserfc.jwk import Key
 
 from authserver.oauth import jose
+from authserver.oauth.access_token import AccessToken
 
 # Seconds that a verifier may keep the published keys (the JWKS' max-age) ...
 JWKS_MAX_AGE = 300
@@ -20,6 +21,8 @@ JWKS_MAX_AGE = 300
 PUBLISH_AHEAD = 2 * JWKS_MAX_AGE
 # The longest that a token lives, and ten minutes more for clocks that disagree.
 KEEP_AFTER_SIGNING = 86400 + 600
+# How many verified JWTs are remembered: some 2 KB each.
+_VERIFIED = 4096
 
 
 class NoSigningKey(Exception):
@@ -55,6 +58,9 @@ class KeyRing:
         self.version = version
         self.keys = sorted(keys, key=lambda key: (key.signs_from, key.created_at, key.kid))
         self._by_kid = {key.kid: key for key in self.keys}
+        # Whether a signature is right costs more time than all else about a token, and never changes. What was found
+        # is kept no longer than the ring is; that the key may still be used, and the expiry, are looked at each time.
+        self.verified: dict[str, tuple[str, AccessToken]] = {}
 
     def signing_key(self, now: int) -> SigningKey:
         """The newest key whose time has come. Raises NoSigningKey."""
@@ -67,6 +73,12 @@ class KeyRing:
         """The published key of this name."""
         key = self._by_kid.get(kid) if isinstance(kid, str) else None
         return key if key is not None and self.state(key, now) in {"next", "active", "retiring"} else None
+
+    def remember_verified(self, value: str, kid: str, token: AccessToken) -> None:
+        """Keep what a JWT says, which this key was found to have signed."""
+        if len(self.verified) >= _VERIFIED:
+            self.verified.clear()
+        self.verified[value] = kid, token
 
     def published(self, now: int) -> list[SigningKey]:
         """The keys of the JWKS, the newest first."""

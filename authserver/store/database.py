@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString, TypeVar
 
@@ -19,7 +19,8 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
-Parameters = Mapping[str, Any]
+from authserver.store.prepared import NoAnswer, Parameters, PreparedStatements
+
 T = TypeVar("T")
 RV = TypeVar("RV")
 
@@ -29,16 +30,19 @@ ANSWER_TIMEOUT = 4.0  # seconds, here: for a server that no longer answers at al
 FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tried
 
 _SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
-# Statements that were prepared are not in this session: it is another one than they were prepared in.
-_POOLER_BETWEEN = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
-_POOLER_REFUSES_OPTIONS = "unsupported startup parameter"
+# What PgBouncer says to a parameter at the start of a connection that it does not know.
+_POOLER_REFUSES = "unsupported startup parameter"
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
+_STATEMENT_GONE = (
+    errors.InvalidSqlStatementName,
+    errors.DuplicatePreparedStatement,
+)  # another session than before: a pooler's doing
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
     errors.ObjectNotInPrerequisiteState,  # likewise, for what only a primary can tell
     *_SCHEMA_BEHIND,
     errors.InsufficientPrivilege,
-    *_POOLER_BETWEEN,
+    *_STATEMENT_GONE,
 )
 
 
@@ -50,20 +54,17 @@ class SchemaBehind(Unavailable):
     """The database lacks a table or a column that this code needs: migrations are pending."""
 
 
-class _NoAnswer(psycopg.OperationalError):
-    """The server took the statement and fell silent."""
-
-
 class _Connection(psycopg.Connection[TupleRow]):
     """A connection that gives up on a server that does not answer: libpq by itself would wait for ever."""
 
     answer_timeout: float | None = ANSWER_TIMEOUT
+    statements: PreparedStatements
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         try:
             return super().wait(gen, interval=interval, timeout=timeout or self.answer_timeout)
         except errors._WaitTimeout:  # noqa: SLF001 - the documented outcome of wait(), and it has no public name
-            raise _NoAnswer(f"no answer within {self.answer_timeout} s") from None
+            raise NoAnswer(f"no answer within {self.answer_timeout} s") from None
 
 
 class Database:
@@ -96,11 +97,12 @@ class Database:
 
     def fetch_one(self, query: LiteralString, parameters: Parameters | None = None) -> TupleRow | None:
         """Run one prepared statement in one round trip; give its first row, or None. Raises Unavailable."""
-        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchone())
+        rows = self._rows(query, parameters)
+        return rows[0] if rows else None
 
     def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
         """Like `fetch_one`, for all rows."""
-        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchall())
+        return self._rows(query, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -128,12 +130,15 @@ class Database:
         for connection in opened:
             connection.close()
 
+    def _rows(self, query: LiteralString, parameters: Parameters | None) -> list[TupleRow]:
+        return self._run(lambda c: c.statements.run(query, parameters or {}, c.answer_timeout))
+
     def _run(self, act: Callable[[_Connection], T]) -> T:
         connection, fresh = self._connection()
         try:
             return act(connection)
         except (psycopg.OperationalError, *_REFUSALS) as error:
-            if not self._discard_if_lost(connection, error) or fresh or isinstance(error, _NoAnswer):
+            if not self._discard_if_lost(connection, error) or fresh or isinstance(error, NoAnswer):
                 raise _unavailable(error) from error
         # The connection had died while it was idle, say in a restart of the database. Every statement that goes
         # through here may be repeated: it reads, or writes the same again.
@@ -151,6 +156,7 @@ class Database:
             return held[1], False
         connection = self._connect()
         connection.answer_timeout = self._answer_timeout
+        connection.statements = PreparedStatements(connection, prepare=not self._pooled)
         self._local.held = (os.getpid(), connection)
         with self._lock:
             self._opened = {c for c in self._opened if not c.closed} | {connection}
@@ -165,9 +171,8 @@ class Database:
         if probing and (time.monotonic() < self._next_connect or not self._probe.acquire(blocking=False)):
             raise Unavailable("the database could not be reached a moment ago")
         try:
-            connection = _Connection.connect(self._conninfo, autocommit=True)
-            if self._pooled:
-                connection.prepare_threshold = None
+            # psycopg's cursors prepare nothing, or they would forget all prepared statements when a table is dropped.
+            connection = _Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
             self._away = False
         except psycopg.OperationalError as error:
             self._next_connect = time.monotonic() + FAIL_FAST
@@ -180,8 +185,8 @@ class Database:
 
     def _discard_if_lost(self, connection: _Connection, error: psycopg.Error) -> bool:
         """Drop a connection that must not be used again; tell whether it was dropped."""
-        self._away = self._away or isinstance(error, _NoAnswer)
-        lost = connection.closed or isinstance(error, (_NoAnswer, errors.ReadOnlySqlTransaction))
+        self._away = self._away or isinstance(error, NoAnswer)
+        lost = connection.closed or isinstance(error, (NoAnswer, errors.ReadOnlySqlTransaction, *_STATEMENT_GONE))
         if lost:
             connection.close()
         return lost
@@ -196,6 +201,8 @@ def _with_limits(conninfo: str, *, options: bool) -> str:
         # Not the server's choice: a database made with SQL_ASCII would refuse the migrations' text.
         "client_encoding": "utf8",
         "tcp_user_timeout": int(ANSWER_TIMEOUT * 1000),
+        # Never a standby, though a name or a list of hosts lead to one: what it reads may lack a revocation.
+        "target_session_attrs": "read-write",
     }
     if options:
         limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
@@ -204,7 +211,7 @@ def _with_limits(conninfo: str, *, options: bool) -> str:
 
 def _unavailable(error: psycopg.Error) -> Unavailable:
     reason = _reason(error)
-    if isinstance(error, _POOLER_BETWEEN) or _POOLER_REFUSES_OPTIONS in reason:
+    if isinstance(error, _STATEMENT_GONE) or _POOLER_REFUSES in reason:
         reason += " (PgBouncer is in between: set AUTHSERVER_DATABASE_POOLER=transaction)"
     return (SchemaBehind if isinstance(error, _SCHEMA_BEHIND) else Unavailable)(reason)
 

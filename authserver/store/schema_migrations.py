@@ -46,6 +46,11 @@ class SchemaMigrations:
         with self._database.transaction() as connection:
             connection.execute(_SQL["adopt"], {"version": version, "checksum": checksum})
 
+    def has_serving_role(self) -> bool:
+        """Whether this is the owner of sql/roles.sql, and there is the role that serves. Raises Unavailable."""
+        row = self._database.fetch_one(_SQL["has_serving_role"])
+        return bool(row and row[0])
+
     def lock(self, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold the lock that only one runner can have; call `waiting` once if another has it now."""
         return advisory_lock(self._database, "authserver migrate", waiting)

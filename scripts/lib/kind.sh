@@ -191,11 +191,13 @@ create_secret() {
 }
 
 deploy_authserver() {
-  local password
+  local owner app
   say "Deploying PostgreSQL and the authorization server"
-  password=$(random_password)
-  printf '%s' "$password" | create_secret postgres password
-  printf 'postgresql://authserver:%s@postgres:5432/authserver' "$password" | create_secret authserver database-url
+  owner=$(random_password) app=$(random_password)
+  printf 'password=%s\nowner-password=%s\napp-password=%s\n' "$(random_password)" "$owner" "$app" \
+    | in_namespace create secret generic postgres --from-env-file=/dev/stdin
+  printf 'postgresql://authserver_owner:%s@postgres:5432/authserver' "$owner" | create_secret authserver-owner database-url
+  printf 'postgresql://authserver_app:%s@postgres:5432/authserver' "$app" | create_secret authserver database-url
   kubectl apply --kustomize "$work/e2e-kind"
   say "Waiting for PostgreSQL"
   in_namespace rollout status statefulset/postgres --timeout "${limit}s"
@@ -203,10 +205,11 @@ deploy_authserver() {
   in_namespace wait --for=condition=complete job/authserver-migrate --timeout "${limit}s"
   say "Waiting for the authorization server"
   in_namespace rollout status deployment/authserver --timeout "${limit}s"
+  in_namespace rollout status deployment/authserver-toolbox --timeout "${limit}s"
 }
 
 authserver() {
-  in_namespace exec deployment/authserver --container authserver -- authserver "$@"
+  in_namespace exec deployment/authserver-toolbox -- authserver "$@"
 }
 
 deploy_resource_server() {
@@ -230,7 +233,7 @@ trust_the_cluster() {
   say "Trusting the cluster's service accounts"
   issuer=$(kubectl get --raw /.well-known/openid-configuration | json_member issuer)
   keys=$(kubectl get --raw /openid/v1/jwks)
-  in_namespace exec --stdin deployment/authserver --container authserver -- authserver issuer add "$issuer" \
+  in_namespace exec --stdin deployment/authserver-toolbox -- authserver issuer add "$issuer" \
     --name cluster --audience "$ISSUER" --jwks /dev/stdin --alg RS256 <<<"$keys"
   authserver client create service-a --scope read --audience "$RESOURCE" --no-secret >/dev/null
   authserver client bind service-a --issuer cluster --service-account "$namespace/service-a"

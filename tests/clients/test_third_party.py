@@ -102,8 +102,8 @@ def make_jwt_client(stack: Stack, client_id: str) -> dict[str, Any]:
 
 def test_pyjwt_validates_by_the_published_keys(stack: Stack) -> None:
     form = make_jwt_client(stack, "pyjwt") | {"grant_type": "client_credentials", "scope": "read"}
-    token = requests.post(f"{stack.issuer}/oauth/token", form, timeout=10).json()["access_token"]
-    jwks_uri = requests.get(f"{stack.issuer}/.well-known/oauth-authorization-server", timeout=10).json()["jwks_uri"]
+    token = requests.post(f"{stack.issuer}/oauth/token", form, timeout=60).json()["access_token"]
+    jwks_uri = requests.get(f"{stack.issuer}/.well-known/oauth-authorization-server", timeout=60).json()["jwks_uri"]
     key = jwt.PyJWKClient(jwks_uri).get_signing_key_from_jwt(token)
     claims = jwt.decode(token, key, algorithms=["ES256"], audience=RESOURCE, issuer=stack.issuer)
     assert claims["client_id"] == "pyjwt"

@@ -99,6 +99,28 @@ def test_programs_that_the_user_cannot_enter_are_copied_and_nothing_is_opened(pr
 
 
 @needs_root
+@pytest.mark.parametrize("command", [("authserver", "dev"), ("authserver.dev.quickstart",)])
+def test_where_the_user_can_enter_no_directory_one_line_says_so(private: Path, command: tuple[str, ...]) -> None:
+    # As if /tmp and /var/tmp were closed as well, which a test cannot do to a machine.
+    wrapper = (
+        "import runpy, sys; import authserver.dev.postgres_wheel as wheel;"
+        "wheel._TEMPORARY = (); sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", wrapper, *command],
+        env=os.environ | {"TMPDIR": str(private)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "can enter none of" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(private.iterdir()) == []
+
+
+@needs_root
 def test_a_temporary_directory_that_the_user_cannot_enter_is_not_used(
     private: Path, modes: Modes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ def _rendered(directory: Path) -> tuple[Document, ...]:
 @functools.cache
 def _assembled(directory: Path) -> tuple[Document, ...]:
     documents = _accumulate(directory, [])
-    for document in (d for d in documents if d["kind"] == "ConfigMap"):
+    for document in (d for d in documents if d["kind"] == "ConfigMap" and d["metadata"]["name"] in _generated()):
         plain = document["metadata"]["name"]
         document["metadata"]["name"] = f"{plain}-{_content_hash(document)}"
         for source in (s for c in _containers(documents) for s in c.get("envFrom", [])):
@@ -107,6 +107,13 @@ def _patch(document: Document, operations: list[dict[str, Any]]) -> None:
         else:
             assert operation["op"] == "replace"
             place[last] = copy.deepcopy(operation["value"])
+
+
+@functools.cache
+def _generated() -> set[str]:
+    """The names of the ConfigMaps that are made by generators and get a hash."""
+    kustomizations = [yaml.safe_load(path.read_text()) for path in K8S.rglob("kustomization.yaml")]
+    return {each["name"] for document in kustomizations for each in document.get("configMapGenerator", [])}
 
 
 def _metadata(document: Document, *, templates: bool) -> Iterator[dict[str, Any]]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
+import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
+from psycopg.conninfo import make_conninfo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import kubernetes_validate
 
 from authserver.config import SETTINGS
+from authserver.dev.postgres_wheel import BINARIES
 from resource_server.config import SETTINGS as RESOURCE_SERVER_SETTINGS
 
 Document = dict[str, Any]
@@ -27,6 +32,7 @@ K8S = Path(__file__).resolve().parents[2] / "k8s"
 SOURCES = sorted(K8S.rglob("*.yaml"))
 CUSTOM = {"postgresql.cnpg.io/v1"}  # has its own schema, which comes with its operator
 SERVERS = ("Deployment", "StatefulSet")
+TOOLBOX = "authserver-toolbox"  # runs nothing until an operator does
 
 
 def kind(documents: Documents, *kinds: str) -> list[Document]:
@@ -35,6 +41,11 @@ def kind(documents: Documents, *kinds: str) -> list[Document]:
 
 def named(documents: Documents, a_kind: str, name: str) -> Document:
     return next(document for document in kind(documents, a_kind) if document["metadata"]["name"] == name)
+
+
+def servers(documents: Documents, *kinds: str) -> list[Document]:
+    """The workloads that answer requests."""
+    return [document for document in kind(documents, *kinds) if document["metadata"]["name"] != TOOLBOX]
 
 
 def pod_template(document: Document) -> Document:
@@ -140,7 +151,7 @@ def test_every_pod_is_restricted(documents: Documents) -> None:
         assert pod["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
         for volume in pod["volumes"]:
-            assert set(volume) - {"name"} <= {"secret", "projected", "emptyDir"}
+            assert set(volume) - {"name"} <= {"secret", "projected", "emptyDir", "configMap"}
             assert volume.get("emptyDir", {"sizeLimit": ""}).get("sizeLimit") is not None
 
 
@@ -161,7 +172,7 @@ def test_every_container_has_requests_and_limits(documents: Documents) -> None:
 
 
 def test_every_server_has_all_probes(documents: Documents) -> None:
-    for pod in (pod_template(document)["spec"] for document in kind(documents, *SERVERS)):
+    for pod in (pod_template(document)["spec"] for document in servers(documents, *SERVERS)):
         for container in pod["containers"]:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
@@ -184,13 +195,13 @@ def test_the_settings_are_ones_that_the_servers_know(documents: Documents) -> No
     # What libpq reads itself begins with PG.
     known = {s.variable for s in SETTINGS} | {s.variable + "_FILE" for s in SETTINGS if s.secret}
     known |= {setting.name for setting in RESOURCE_SERVER_SETTINGS}
-    for config_map in kind(documents, "ConfigMap"):
+    for config_map in (d for d in kind(documents, "ConfigMap") if d["metadata"]["name"] != "postgres-roles"):
         assert {name for name in config_map["data"] if not name.startswith("PG")} <= known
 
 
 def test_a_pod_leaves_the_endpoints_and_then_drains_within_its_grace_period(documents: Documents) -> None:
     graceful = {"authserver": "AUTHSERVER_GRACEFUL_TIMEOUT", "resource-server": "WEB_GRACEFUL_TIMEOUT"}
-    for deployment in kind(documents, "Deployment"):
+    for deployment in servers(documents, "Deployment"):
         name = deployment["metadata"]["name"]
         pod = pod_template(deployment)["spec"]
         pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -199,7 +210,7 @@ def test_a_pod_leaves_the_endpoints_and_then_drains_within_its_grace_period(docu
 
 
 def test_an_update_or_a_drain_leaves_servers_in_place(documents: Documents) -> None:
-    for deployment in kind(documents, "Deployment"):
+    for deployment in servers(documents, "Deployment"):
         assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         budget = named(documents, "PodDisruptionBudget", deployment["metadata"]["name"])
         assert budget["spec"]["selector"] == deployment["spec"]["selector"]
@@ -253,12 +264,48 @@ def test_the_migration_runs_before_maintenance_in_one_job(documents: Documents) 
     assert [c["args"] for c in pod["containers"]] == [["authserver", "maintain"]]
 
 
-def test_all_workloads_use_one_image_and_one_database_volume(documents: Documents) -> None:
+def test_all_workloads_use_one_image(documents: Documents) -> None:
     ours = [c for c in containers(documents) if c["name"] != "postgres"]
     assert len({c["image"] for c in ours}) == 1
-    volumes = [v for pod in pods(documents) for v in pod["volumes"] if v["name"] == "database"]
-    assert len(volumes) == 3
-    assert all(volume == volumes[0] for volume in volumes)
+
+
+def test_only_what_faces_no_network_has_the_password_of_the_role_that_owns_the_tables(documents: Documents) -> None:
+    owner = "authserver-db-app" if kind(documents, "Cluster") else "authserver-owner"  # as CloudNativePG calls it
+    serving, mounted = named(documents, "Deployment", "authserver"), {}
+    for document in workloads(documents):
+        for volume in pod_template(document)["spec"]["volumes"]:
+            sources = volume.get("projected", {}).get("sources", [])
+            secret_sources = [source["secret"] for source in sources if "secret" in source]
+            for source in secret_sources:
+                if "database-url" in [item["path"] for item in source["items"]]:
+                    mounted[document["metadata"]["name"]] = source["name"]
+            assert document is not serving or owner not in [source["name"] for source in secret_sources]
+    assert mounted.pop("authserver") == "authserver"
+    assert {"authserver-migrate", "authserver-maintain", TOOLBOX} <= mounted.keys()
+    assert set(mounted.values()) == {owner}
+    labels = pod_template(named(documents, "Deployment", TOOLBOX))["metadata"]["labels"]
+    for policy in kind(documents, "NetworkPolicy"):
+        wanted = policy["spec"]["podSelector"].get("matchLabels", {}).items()
+        assert not policy["spec"].get("ingress") or not wanted <= labels.items() or not wanted
+
+
+def test_the_roles_of_the_trial_database_are_those_of_roles_sql(render: Any, postgres: Any, tmp_path: Path) -> None:
+    """Its script, run by psql as the image does it, but for the names and where the passwords are."""
+    (script,) = [d["data"]["roles.sql"] for d in kind(render("dev"), "ConfigMap") if "roles.sql" in d["data"]]
+    assert set(re.findall(r"\bauthserver_\w+", script)) == {"authserver_owner", "authserver_app"}
+    here = f"roles_{secrets.token_hex(4)}"
+    for name in ("owner", "app"):
+        (tmp_path / f"{name}-password").write_text(f"it's {name}")
+        script = script.replace(f"authserver_{name}", f"{here}_{name}")
+    script = script.replace("/run/secrets/postgres", str(tmp_path)).replace("DATABASE authserver", f"DATABASE {here}")
+    command = [BINARIES / "psql", "-v", "ON_ERROR_STOP=1", "-f", "-", postgres("postgres")]
+    subprocess.run(command, input=script, text=True, check=True, capture_output=True)
+    with psycopg.connect(make_conninfo(postgres(here), user=f"{here}_owner", password="it's owner")) as connection:
+        connection.execute("CREATE TABLE mine ()")
+    with psycopg.connect(make_conninfo(postgres(here), user=f"{here}_app", password="it's app")) as connection:
+        for statement in ("CREATE TABLE theirs ()", "CREATE TEMPORARY TABLE theirs ()", "SELECT * FROM mine"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(statement)
 
 
 def test_the_namespace_enforces_what_the_pods_keep(render: Any) -> None:
@@ -288,5 +335,5 @@ def test_the_extended_overlay_only_adds_to_the_other(render: Any) -> None:
 
 
 def test_replicas_are_two_where_no_autoscaler_decides(render: Any) -> None:
-    for deployment in kind(render("e2e-kind-extended"), "Deployment"):
+    for deployment in servers(render("e2e-kind-extended"), "Deployment"):
         assert deployment["spec"]["replicas"] == 2

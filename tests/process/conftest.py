@@ -23,7 +23,11 @@ import pytest
 import requests
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from authserver.dev.postgres import EmbeddedPostgres
 from authserver.dev.stack import Server, free_port
+from authserver.migrate import migrate, read_migrations
+from authserver.store.database import Database
+from authserver.store.schema_migrations import SchemaMigrations
 
 INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-process-tests-0123456789"
 PATIENCE = 30.0  # seconds; a limit, never a pace
@@ -268,6 +272,88 @@ class WireCounter:
         for each in self._sockets:
             each.close()
         shutil.rmtree(self._directory)
+
+
+class Witness:
+    """Does what clients do, knows what each answer must be, and remembers what was acknowledged."""
+
+    def __init__(self, party: Party, load: Load) -> None:
+        self.party, self.load = party, load
+        self.live: list[str] = []
+        self.revoked: list[str] = []
+        self.last_away = 0.0
+
+    def answered(self, response: requests.Response, right: int = 200) -> bool:
+        """Whether the answer is the right one; 503 is allowed, anything else is not."""
+        self.load.count(str(response.status_code))
+        if response.status_code == requests.codes.unavailable:
+            assert response.headers["Retry-After"]
+            assert response.json()["error"] == "temporarily_unavailable"
+            assert "active" not in response.text
+            self.last_away = time.monotonic()
+            return False
+        assert response.status_code == right, response.text
+        return True
+
+    def act(self, session: requests.Session) -> None:
+        party = self.party
+        wrong = party.post("introspect", session, token="x", client_secret="ascs_wrong")
+        if wrong.status_code != requests.codes.too_many_requests:  # so many failures are throttled
+            self.answered(wrong, 401)
+        if not self.answered(issued := party.token(session)):
+            return
+        token = issued.json()["access_token"]
+        self.expect(token, session, active=True)
+        if secrets.randbelow(2):
+            self.live.append(token)
+        elif self.answered(party.revoke(token, session)):
+            self.revoked.append(token)
+            self.expect(token, session, active=False)
+
+    def expect(self, token: str, session: requests.Session | None, *, active: bool) -> None:
+        if self.answered(answer := self.party.introspect(token, session)):
+            assert answer.json()["active"] is active
+
+    def check_everything(self) -> None:
+        """Nothing that was acknowledged is lost. A sample of the live ones will do: there may be thousands."""
+        with new_session() as session:
+            for token in self.revoked:
+                assert self.party.introspect(token, session).json() == {"active": False}
+            for token in self.live[-200:]:
+                assert self.party.introspect(token, session).json()["active"] is True
+
+
+@pytest.fixture
+def make_witness(load: Load) -> Callable[[Party], Witness]:
+    """Make one of a client: `make_witness(server.register())`."""
+    return lambda party: Witness(party, load)
+
+
+@pytest.fixture(scope="module")
+def make_postgres(
+    tmp_path_factory: pytest.TempPathFactory, give_roles: Callable[[str], Callable[[str], str]]
+) -> Iterator[Callable[..., tuple[EmbeddedPostgres, Callable[[str], str]]]]:
+    """Start a durable server that a test may harm: `make_postgres(max_connections="20")`; its URLs by role.
+
+    It has the schema; tokens go to the default partition. `prepare` gets it before it starts.
+    """
+    servers: list[EmbeddedPostgres] = []
+
+    def make(
+        prepare: Callable[[EmbeddedPostgres], None] = lambda _server: None, **settings: str
+    ) -> tuple[EmbeddedPostgres, Callable[[str], str]]:
+        server = EmbeddedPostgres(tmp_path_factory.mktemp("own"), settings)
+        servers.append(server)
+        prepare(server)
+        server.start()
+        database = Database(server.url(), patient=True)
+        migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
+        database.close()
+        return server, give_roles(server.url())
+
+    yield make
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ ROUNDS, AT_ONCE = 20, 8
 
 
 @pytest.fixture(scope="module")
-def urls(start_gunicorn, migrated_database):
+def urls(start_gunicorn, serving_url):
     """Two servers of two workers each, on one database."""
-    return [start_gunicorn(migrated_database, WORKERS="2").url for _ in range(2)]
+    return [start_gunicorn(serving_url, WORKERS="2").url for _ in range(2)]
 
 
 @pytest.fixture(scope="module")

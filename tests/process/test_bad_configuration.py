@@ -150,11 +150,11 @@ def test_a_unix_socket_in_use_is_left_alone_and_an_abandoned_one_replaced(refuse
         shutil.rmtree(directory)
 
 
-def test_sockets_that_systemd_hands_on_are_used(migrated_database, wait_until, tmp_path):
+def test_sockets_that_systemd_hands_on_are_used(serving_url, wait_until, tmp_path):
     """As systemd does it: the socket is descriptor 3, LISTEN_PID the process itself. The setting is not looked at."""
     with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "log").open("wb") as log:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        settings = environment(DATABASE_URL=migrated_database, BIND=url.removeprefix("http://"))
+        settings = environment(DATABASE_URL=serving_url, BIND=url.removeprefix("http://"))
         script = 'exec 3<&"$1"; LISTEN_FDS=1 LISTEN_PID=$$ exec "$2" -m authserver serve'
         process = subprocess.Popen(
             ["bash", "-c", script, "-", str(listener.fileno()), sys.executable],
@@ -170,9 +170,9 @@ def test_sockets_that_systemd_hands_on_are_used(migrated_database, wait_until, t
 
 
 def test_a_misspelt_setting_and_the_state_of_the_schema_are_logged_once(
-    start_gunicorn, migrated_database, make_database, wait_until
+    start_gunicorn, serving_url, make_database, wait_until
 ):
-    server = start_gunicorn(migrated_database, TREADS="4", WORKERS="2")
+    server = start_gunicorn(serving_url, TREADS="4", WORKERS="2")
     wait_until(lambda: "the database answers and its schema is current" in server.logged(), "the report")
     line = "AUTHSERVER_TREADS is not a setting and has no effect; the closest one is AUTHSERVER_THREADS"
     assert server.logged().count(line) == 1
@@ -191,9 +191,9 @@ def test_every_setting_has_its_case():
     assert {setting.name for setting in SETTINGS} == WRONG.keys()
 
 
-def test_secrets_are_read_from_files(start_gunicorn, migrated_database, tmp_path):
+def test_secrets_are_read_from_files(start_gunicorn, serving_url, tmp_path):
     url, token = tmp_path / "url", tmp_path / "token"
-    url.write_text(f"{migrated_database}\n")
+    url.write_text(f"{serving_url}\n")
     token.write_text(f"{'t' * 40}\n")
     files = {"DATABASE_URL_FILE": str(url), "INITIAL_ACCESS_TOKEN_FILE": str(token), "INITIAL_ACCESS_TOKEN": ""}
     server = start_gunicorn("", **files)
@@ -201,6 +201,6 @@ def test_secrets_are_read_from_files(start_gunicorn, migrated_database, tmp_path
         f"{server.url}/clients/register",
         headers={"Authorization": f"Bearer {'t' * 40}"},
         json={"scope": "read"},
-        timeout=10,
+        timeout=60,
     )
     assert answer.status_code == 201, answer.text

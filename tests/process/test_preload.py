@@ -20,13 +20,13 @@ app = create_app(server)
 
 
 def test_preloaded_workers_use_no_connection_of_their_parent(
-    start_gunicorn, migrated_database, tmp_path, backends, wait_until
+    start_gunicorn, migrated_database, serving_url, tmp_path, backends, wait_until
 ):
     (tmp_path / "preloaded.py").write_text(PRELOADED)
     arguments = ("gunicorn", "-c", "python:authserver.gunicorn_conf", "--preload")
     before = backends(migrated_database)
     server = start_gunicorn(
-        migrated_database, arguments=(*arguments, "--chdir", str(tmp_path), "preloaded:app"), WORKERS="2", THREADS="1"
+        serving_url, arguments=(*arguments, "--chdir", str(tmp_path), "preloaded:app"), WORKERS="2", THREADS="1"
     )
     party = server.register()
     wait_until(lambda: len(server.workers()) == 2, "both workers")
@@ -38,8 +38,9 @@ def test_preloaded_workers_use_no_connection_of_their_parent(
             assert party.token().status_code == 200
         finally:
             os.kill(other, signal.SIGCONT)
+    # The one that asked for the state of the schema ends after it was logged.
+    wait_until(lambda: len(backends(migrated_database) - before) == 3, "one of the parent, one of each worker's thread")
     ours = backends(migrated_database) - before
-    assert len(ours) == 3, "one of the parent, one of each worker's only thread"
     query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s) AND query LIKE %s"
     with psycopg.connect(migrated_database) as connection:
         assert connection.execute(query, (list(ours), "%access_tokens%")).fetchone() == (2,)

@@ -35,12 +35,10 @@ def header(token: str) -> dict[str, str]:
     return decoded
 
 
-def test_three_rotations_and_an_emergency_under_load(
-    start_gunicorn, database_url, operator, load, wait_until, database
-):
+def test_three_rotations_and_an_emergency_under_load(start_gunicorn, serving_url, operator, load, wait_until, database):
     rotate(operator, lambda _line: None)
     urls = [
-        start_gunicorn(database_url, WORKERS="2", THREADS="4", KEY_ENCRYPTION_KEY=KEY, REQUEST_TIMEOUT="30")
+        start_gunicorn(serving_url, WORKERS="2", THREADS="4", KEY_ENCRYPTION_KEY=KEY, REQUEST_TIMEOUT="30")
         for _ in range(2)
     ]
     party = urls[0].register(audiences=[RESOURCE], access_token_format="jwt")

@@ -10,14 +10,16 @@ from contextlib import ExitStack, suppress
 import psutil
 import pytest
 
-TIMEOUT = 1  # AUTHSERVER_REQUEST_TIMEOUT, seconds
+TIMEOUT = 2  # AUTHSERVER_REQUEST_TIMEOUT, seconds
 FORM = "grant_type=client_credentials"
-NOTICED = 1.5  # seconds: the worker looks about once a second
+# Seconds within which those are answered who wait for nobody. A thread that waited would take TIMEOUT each time, and
+# there are four for dozens of clients that would hold one.
+AT_ONCE = 5.0
 
 
 @pytest.fixture(scope="module")
-def server(start_gunicorn, migrated_database):
-    return start_gunicorn(migrated_database, THREADS="4", REQUEST_TIMEOUT=str(TIMEOUT))
+def server(start_gunicorn, serving_url):
+    return start_gunicorn(serving_url, THREADS="4", REQUEST_TIMEOUT=str(TIMEOUT))
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ def test_t25_a_body_over_the_limit_is_refused_unread(server, party):
             connection.sendall(party.raw("token", FORM, length=10_000_000))
         for connection in connections:
             assert status(answer(connection)) == b"413"
-        assert time.monotonic() - start < TIMEOUT + NOTICED
+        assert time.monotonic() - start < AT_ONCE
 
 
 @pytest.mark.parametrize(
@@ -207,18 +209,18 @@ def test_t25_connections_that_wait_do_not_starve_working_ones(server, party, man
         start = time.monotonic()
         for _ in range(10):
             assert party.introspect(token).json()["active"] is True
-        assert time.monotonic() - start < TIMEOUT
+        assert time.monotonic() - start < AT_ONCE
 
 
 def test_t25_a_client_that_does_not_close_does_not_hold_up_others(server, party):
+    start = time.monotonic()
     with ExitStack() as stack:
         for _ in range(20):
             connection = stack.enter_context(server.connect())
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert status(answer(connection)) == b"200"
-        start = time.monotonic()
         assert party.token().status_code == 200
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < AT_ONCE
 
 
 def test_t25_a_client_that_drips_is_cut(server, party):
@@ -243,7 +245,7 @@ def test_t25_a_client_that_drips_is_cut(server, party):
         stop.set()
         thread.join()
     assert received == b""
-    assert TIMEOUT / 2 < took < TIMEOUT + NOTICED + 1
+    assert TIMEOUT / 2 < took < 30, "its body would last for minutes"
 
 
 def test_t25_a_client_that_does_not_read_its_answers_does_not_hold_a_thread(server, party):
@@ -262,7 +264,7 @@ def test_t25_a_client_that_does_not_read_its_answers_does_not_hold_a_thread(serv
         start = time.monotonic()
         for _ in range(5):
             assert party.introspect(token).json()["active"] is True
-        assert time.monotonic() - start < TIMEOUT + NOTICED
+        assert time.monotonic() - start < AT_ONCE
 
 
 def resident(server) -> int:
@@ -292,35 +294,33 @@ def test_t25_a_body_without_end_is_not_read(server, party):
         assert resident(server) - before < 20_000_000
 
 
-def test_t25_half_requests_at_the_limit_of_connections_do_not_keep_others_out(
-    start_gunicorn, migrated_database, monkeypatch
-):
+def test_t25_half_requests_at_the_limit_of_connections_do_not_keep_others_out(start_gunicorn, serving_url, monkeypatch):
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 50")
-    server = start_gunicorn(migrated_database, THREADS="4")
+    server = start_gunicorn(serving_url, THREADS="4")
     with ExitStack() as stack:
-        for _ in range(120):
+        for _ in range(220):
             stack.enter_context(server.connect()).sendall(b"G")
         start = time.monotonic()
         for _ in range(3):
             with server.connect() as connection:
                 connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 assert status(everything(connection)) == b"200"
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 8, "four times 5 s, if they were waited for"
 
 
-def test_t25_half_a_head_has_less_time_than_a_whole_request(start_gunicorn, migrated_database):
-    server = start_gunicorn(migrated_database, THREADS="4", REQUEST_TIMEOUT="60")
+def test_t25_half_a_head_has_less_time_than_a_whole_request(start_gunicorn, serving_url):
+    server = start_gunicorn(serving_url, THREADS="4", REQUEST_TIMEOUT="60")
     with server.connect() as connection:
         start = time.monotonic()
         connection.sendall(b"GET /health HTTP/1.1\r\n")
         assert answer(connection) == b""
-        assert 4 < time.monotonic() - start < 8
+        assert 4 < time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize("variable", ["SCRIPT_NAME", "PATH_INFO"])
-def test_no_header_and_no_variable_moves_the_path(start_gunicorn, migrated_database, monkeypatch, variable):
+def test_no_header_and_no_variable_moves_the_path(start_gunicorn, serving_url, monkeypatch, variable):
     monkeypatch.setenv(variable, "/oauth")
-    server = start_gunicorn(migrated_database, FORWARDED_ALLOW_IPS="*")
+    server = start_gunicorn(serving_url, FORWARDED_ALLOW_IPS="*")
     for path, expected in {"/health": b"200", "/oauth/health": b"404"}.items():
         with server.connect() as connection:
             connection.sendall(

@@ -35,7 +35,7 @@ def clock():
 @pytest.fixture
 def client(make_config, issuer, clock):
     """The example service with a clock for its keys that the test moves."""
-    endpoint = Endpoint(f"{issuer.url}/.well-known/jwks.json", http=Http(read_timeout=0.5, deadline=1), clock=clock)
+    endpoint = Endpoint(f"{issuer.url}/.well-known/jwks.json", http=Http(read_timeout=2, deadline=4), clock=clock)
     keys = Jwks(lambda _: endpoint.get(), ["ES256"], clock=clock)
     server = ResourceServer(Guard(JwtVerifier(keys, issuer.url, "https://me", clock=clock)))
     return webtest.TestApp(create_app(make_config(), server))
@@ -77,7 +77,7 @@ def test_s16_a_crowd_at_the_start_causes_one_fetch(issuer):
     tokens = [issuer.token("k1") for _ in range(CROWD)]
 
     def verify(token):
-        meet.wait(5)
+        meet.wait(30)
         return verifier(token).subject
 
     with ThreadPoolExecutor(CROWD) as pool:
@@ -167,15 +167,15 @@ def test_waiting_for_another_threads_fetch_ends_with_the_deadline():
 
     def fetch(_deadline):
         began.set()
-        finish.wait(5)
+        finish.wait(30)
         raise UnavailableError("down")
 
     keys = Jwks(fetch, ["ES256"])
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(keys.find, "k", "ES256")
-        began.wait(5)
+        began.wait(30)
         with pytest.raises(UnavailableError, match="deadline"):
             keys.find("k", "ES256", Deadline.after(0.01))
         finish.set()
         with pytest.raises(UnavailableError, match="down"):
-            first.result(5)
+            first.result(30)

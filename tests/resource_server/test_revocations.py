@@ -25,6 +25,7 @@ from resource_server.transport import Http, Transport
 from resource_server.validation import Validation
 
 FEED = "/oauth/revocations"
+PATIENCE = 30.0  # seconds; a limit, never a pace
 LATER = 4_000_000_000
 
 
@@ -47,8 +48,13 @@ class Service:
     def introspections(self):
         return sum(call.path == "/oauth/introspect" for call in self.upstream.calls)
 
-    def until(self, condition, seconds=8):
-        end = time.monotonic() + seconds
+    def until_refused(self, token, revoked_at, bound=3.0):
+        """Ask until the answer is no more 200; no request that began after the bound may be answered so."""
+        while (asked_at := time.monotonic()) and self.ask(token) == 200:
+            assert asked_at - revoked_at < bound
+
+    def until(self, condition):
+        end = time.monotonic() + PATIENCE
         while not condition(self.validation.status()):
             assert time.monotonic() < end, self.validation.status()
             time.sleep(0.005)
@@ -97,9 +103,7 @@ def test_s18_a_remembered_answer_ends_with_the_revocation(service, upstream, fee
     assert service.introspections == 1
     del upstream.tokens["t"]
     feed.revoke("t")
-    started = time.monotonic()
-    while service.ask("t") == 200:
-        assert time.monotonic() - started < 3
+    service.until_refused("t", time.monotonic())
     service.ask("t", 401)
     assert service.introspections == 1
     assert service.validation.status().tombstones == 1
@@ -137,7 +141,8 @@ def test_s18_a_jwt_ends_with_each_kind_of_revocation(jwt_service, issuer, feed, 
         feed.revoke(token)
     else:
         feed.events.append(event)
-    jwt_service.until(lambda _: jwt_service.ask(token) == 401, seconds=3)
+    jwt_service.until_refused(token, time.monotonic())
+    jwt_service.until(lambda _: jwt_service.ask(token) == 401)
     assert jwt_service.introspections == 0
     assert jwt_service.ask(other) in {200, 401}
 
@@ -164,7 +169,7 @@ def test_s18_revoked_while_its_introspection_is_in_flight():
 
     def ask(_token, _deadline=None):
         asked.set()
-        assert arrive.wait(5)
+        assert arrive.wait(30)
         return token
 
     follower, stats = Follower(lambda _cursor, _etag: pages[-1], whole=False), Stats()
@@ -172,7 +177,7 @@ def test_s18_revoked_while_its_introspection_is_in_flight():
     follower.poll()
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(verify, "t")
-        assert asked.wait(5)
+        assert asked.wait(30)
         joiner = pool.submit(verify, "t")
         flight = follower.era.flights._flights[hashlib.sha256(b"t").digest()]
         while not flight._condition._waiters:
@@ -180,8 +185,8 @@ def test_s18_revoked_while_its_introspection_is_in_flight():
         pages.append(Page("e", "2", more=False, events=(TokenRevoked(hashlib.sha256(b"t").digest()[:16], LATER),)))
         follower.poll()
         arrive.set()
-        assert leader.result(5) is None
-        assert joiner.result(5) is None
+        assert leader.result(30) is None
+        assert joiner.result(30) is None
     assert verify("t") is None
 
 
@@ -192,7 +197,7 @@ def test_s18_a_shared_answer_that_lands_after_freshness_was_lost_is_asked_for_ag
     def ask(_token, _deadline=None):
         calls.append(1)
         asked.set()
-        assert arrive.wait(5)
+        assert arrive.wait(30)
         return token if len(calls) == 1 else None
 
     follower = Follower(lambda *_: Page("e", "1", more=False), whole=False, clock=lambda: now[0], wall=lambda: now[0])
@@ -201,15 +206,15 @@ def test_s18_a_shared_answer_that_lands_after_freshness_was_lost_is_asked_for_ag
     follower.poll()
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(verify, "t")
-        assert asked.wait(5)
+        assert asked.wait(30)
         joiner = pool.submit(verify, "t")
         flight = follower.era.flights._flights[hashlib.sha256(b"t").digest()]
         while not flight._condition._waiters:
             time.sleep(0)
         now[0] = 3.5
         arrive.set()
-        assert leader.result(5) is token
-        assert joiner.result(5) is None
+        assert leader.result(30) is token
+        assert joiner.result(30) is None
     assert len(calls) == 2
 
 
@@ -241,8 +246,7 @@ def test_s18_feed_lost_every_request_introspects_and_with_the_server_lost_too_50
     del upstream.tokens["t"]
     feed.revoke("t")
     # remembered for a while, though never beyond the bound
-    while service.ask("t") == 200:
-        assert time.monotonic() - revoked_at < 3.1
+    service.until_refused("t", revoked_at, 3.1)
     service.until(lambda status: status.fresh is False)
     upstream.knows("u")
     before = service.introspections
@@ -303,9 +307,7 @@ def test_s18_a_slow_feed_keeps_the_bound(service, upstream, feed, answers):
     service.ask("t", 200)
     del upstream.tokens["t"]
     feed.revoke("t")
-    revoked_at = time.monotonic()
-    while service.ask("t") == 200:
-        assert time.monotonic() - revoked_at < 3
+    service.until_refused("t", time.monotonic())
     slow.set()
 
 
@@ -316,9 +318,7 @@ def test_s18_410_and_another_epoch_drop_everything(service, upstream, feed):
     # restored from a backup: the revocation is in no feed any more, and the token is unknown
     del upstream.tokens["t"]
     feed.epoch = "2"
-    restored_at = time.monotonic()
-    while service.ask("t") == 200:
-        assert time.monotonic() - restored_at < 3
+    service.until_refused("t", time.monotonic())
     service.until_fresh()
     service.ask("t", 401)
     assert service.introspections >= 2
@@ -350,8 +350,9 @@ def test_s18_404_falls_back_to_what_was_chosen(make_service, upstream, feed, ans
 
 def test_s18_refused_credentials_are_loud(service, upstream, feed, answers, caplog):
     feed.behaviour = answers.with_(403)
-    service.until(lambda status: status.problem == "refused")
-    assert logging.CRITICAL in {record.levelno for record in caplog.records if "follower" in record.name}
+    # It is logged after the status has changed.
+    service.until(lambda _: logging.CRITICAL in {each.levelno for each in caplog.records if "follower" in each.name})
+    assert service.validation.status().problem == "refused"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -372,7 +373,8 @@ def test_s18_a_thread_that_died_is_replaced(service, upstream, feed):
     assert runner._thread is not first
     service.until_fresh()
     feed.revoke("t")
-    service.until(lambda _: service.ask("t") == 401, seconds=3)
+    service.until_refused("t", time.monotonic())
+    service.until(lambda _: service.ask("t") == 401)
 
 
 def test_s18_an_accident_in_a_poll_does_not_end_the_thread(service, feed, caplog):
@@ -550,7 +552,7 @@ def test_a_thread_that_cannot_be_begun_costs_nothing_but_the_cache(monkeypatch, 
     monkeypatch.setattr(threading.Thread, "start", lambda _self: (_ for _ in ()).throw(RuntimeError("no more")))
     assert following().fresh() is None
     monkeypatch.undo()
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while following().fresh() is None:
         assert time.monotonic() < end
     following.stop()
@@ -561,15 +563,15 @@ def test_waiting_for_a_shared_introspection_ends_with_the_deadline():
 
     def ask(_token, _deadline=None):
         asked.set()
-        arrive.wait(5)
+        arrive.wait(30)
 
     follower, stats = Follower(lambda *_: Page("e", "1", more=False), whole=False), Stats()
     verify = FollowedIntrospection(ask, lambda: follower, Fallback(ask, ask, stats), stats)
     follower.poll()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(verify, "t")
-        assert asked.wait(5)
+        assert asked.wait(30)
         with pytest.raises(UnavailableError):
             verify("t", Deadline.after(0.01))
         arrive.set()
-        assert first.result(5) is None
+        assert first.result(30) is None

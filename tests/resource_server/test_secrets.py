@@ -52,9 +52,9 @@ def test_s14_the_client_keeps_its_secrets_too(upstream, answers, refused_url, ca
     upstream.behaviours = [answers.with_(200, {"access_token": TOKEN, "token_type": "Bearer", "expires_in": 60})]
     auth = ClientCredentials(f"{upstream.url}/token", "id", SECRET)
     with requests.Session() as session:
-        session.get(upstream.url, auth=auth, timeout=5)
+        session.get(upstream.url, auth=auth, timeout=30)
         with pytest.raises(TokenError) as caught:
-            session.get(upstream.url, auth=ClientCredentials(refused_url, "id", SECRET), timeout=5)
+            session.get(upstream.url, auth=ClientCredentials(refused_url, "id", SECRET), timeout=30)
     auth.close()
     seen = repr(auth) + repr(auth._holder().grant) + "".join(traceback.format_exception(caught.value))
     assert not [canary for canary in CANARIES if canary in caplog.text + seen]

@@ -35,14 +35,14 @@ def server(tmp_path_factory):
     with log.open("w") as output, subprocess.Popen(command, env=environ, stdout=output, stderr=output) as process:
         try:
             port = int(wait_for(log, r"Listening at: http://127.0.0.1:(\d+)"))
-            yield lambda: socket.create_connection(("127.0.0.1", port), timeout=20), log
+            yield lambda: socket.create_connection(("127.0.0.1", port), timeout=60), log
         finally:
             process.terminate()
-            assert process.wait(8) == 0
+            assert process.wait(60) == 0
 
 
 def wait_for(log, pattern):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if found := re.search(pattern, log.read_text()):
             return found[1]
@@ -72,7 +72,7 @@ def everything(connection):
         pytest.param(HEALTH + b"Content-Length: 5\r\n\r\n", 90, id="no body"),
         pytest.param(HEALTH + b"Transfer-Encoding: chunked\r\n\r\nff\r\n\r\n", 90, id="no end of a chunk"),
         pytest.param(CLOSE, 90, id="does not close"),
-        pytest.param(b"G", 300, id="more than there is room for"),
+        pytest.param(b"G", 400, id="more than there is room for"),
     ],
 )
 def test_clients_that_wait_do_not_starve_others(connect, sent, many):
@@ -84,7 +84,7 @@ def test_clients_that_wait_do_not_starve_others(connect, sent, many):
             with connect() as connection:
                 connection.sendall(CLOSE)
                 assert everything(connection).startswith(b"HTTP/1.1 200 ")
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 8, "at least 10 s, if they were waited for"
 
 
 def test_half_a_head_is_cut(connect):
@@ -92,7 +92,7 @@ def test_half_a_head_is_cut(connect):
         start = time.monotonic()
         connection.sendall(HEALTH)
         assert everything(connection) == b""
-        assert 4 < time.monotonic() - start < 8
+        assert 4 < time.monotonic() - start < 20
 
 
 def test_requests_sent_at_once_or_in_bits_are_answered_in_order(connect):

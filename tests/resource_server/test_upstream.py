@@ -10,7 +10,7 @@ from resource_server.endpoint import Endpoint
 from resource_server.errors import UnavailableError
 from resource_server.transport import Http
 
-FOREVER = 4.0  # far above the deadline of a hasty client, far below the patience of the stand-in
+FOREVER = 15.0  # far above the deadline of a hasty client, far below the patience of the stand-in
 
 
 @pytest.fixture

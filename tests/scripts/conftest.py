@@ -97,7 +97,7 @@ class Run:
         """What no list of processes and no output may show."""
         found = {CLIENT_SECRET, TOKEN}
         if (file := self.directory / "secret-postgres").exists():
-            found.add(file.read_text())
+            found |= {line.partition("=")[2] for line in file.read_text().splitlines()}
         if (file := self.directory / "environment").exists():
             passwords = [line for line in file.read_text().splitlines() if line.startswith("POSTGRES_PASSWORD=")]
             found |= {line.partition("=")[2] for line in passwords}

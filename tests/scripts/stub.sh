@@ -38,6 +38,7 @@ case $call in
   "docker inspect "*ExitCode*) echo "${STUB_EXIT_CODE:-0}" ;;
   "docker port "*) echo "127.0.0.1:$((8000 + ${2//[!12]/}))" ;;
   "docker logs "*) echo "log of $4" ;;
+  "docker exec --interactive "*) cat >"$STUB_DIRECTORY/roles" ;;
   "docker run "*)
     env >>"$STUB_DIRECTORY/environment"
     answer_authserver
@@ -56,8 +57,8 @@ case $call in
     directory=${call##* --kustomize }
     cp "${directory%% *}/kustomization.yaml" "$STUB_DIRECTORY/"
     ;;
-  *" exec --stdin deployment/authserver "*) cat >"$STUB_DIRECTORY/keys" ;;
-  *" exec deployment/authserver "*) answer_authserver ;;
+  *" exec --stdin deployment/authserver-toolbox "*) cat >"$STUB_DIRECTORY/keys" ;;
+  *" exec deployment/authserver-toolbox "*) answer_authserver ;;
   "kubectl get --raw /openid/v1/jwks") echo '{"keys": ["of the stub"]}' ;;
   "kubectl get --raw "*) echo '{"issuer": "https://kubernetes.default.svc.cluster.local"}' ;;
   *" port-forward "*)

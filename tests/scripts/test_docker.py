@@ -146,3 +146,14 @@ def test_a_signal_ends_everything_and_cleans_up(start: Runs, step: str, number: 
     assert done.process.returncode == status
     assert "log of" not in done.stderr
     assert done.called("docker network rm")
+
+
+def test_servers_connect_by_the_role_that_may_only_serve(run: Runs) -> None:
+    done = run(SCRIPT)
+    made = (done.directory / "roles").read_text()
+    passwords = dict(re.findall(r"CREATE ROLE authserver_(\w+) LOGIN PASSWORD '([0-9a-f]{48})'", made))
+    environment = (done.directory / "environment").read_text()
+    urls = re.findall(r"^AUTHSERVER_DATABASE_URL=(.*)$", environment, re.MULTILINE)
+    by_role = {role: f"postgresql://authserver_{role}:{passwords[role]}@postgres:5432/authserver" for role in passwords}
+    assert set(urls) == set(by_role.values())
+    assert urls.count(by_role["app"]) == 2

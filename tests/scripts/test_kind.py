@@ -74,19 +74,21 @@ def test_the_extended_run_goes_from_the_image_to_the_suite_and_removes_all(run: 
         "kind create cluster --name authserver-e2e --kubeconfig",
         "kind load docker-image authserver:e2e --name authserver-e2e",
         "kubectl create --save-config --kustomize",
-        f"{in_namespace} create secret generic postgres --from-file=password=/dev/stdin",
+        f"{in_namespace} create secret generic postgres --from-env-file=/dev/stdin",
+        f"{in_namespace} create secret generic authserver-owner --from-file=database-url=/dev/stdin",
         f"{in_namespace} create secret generic authserver --from-file=database-url=/dev/stdin",
         "kubectl apply --kustomize",
         f"{in_namespace} rollout status statefulset/postgres --timeout 300s",
         f"{in_namespace} wait --for=condition=complete job/authserver-migrate --timeout 300s",
         f"{in_namespace} rollout status deployment/authserver --timeout 300s",
-        f"{in_namespace} exec deployment/authserver --container authserver -- authserver client create service-b",
+        f"{in_namespace} rollout status deployment/authserver-toolbox --timeout 300s",
+        f"{in_namespace} exec deployment/authserver-toolbox -- authserver client create service-b",
         f"{in_namespace} create secret generic resource-server --from-file=client-secret=/dev/stdin",
         "kubectl get --raw /.well-known/openid-configuration",
-        f"{in_namespace} exec --stdin deployment/authserver --container authserver -- authserver issuer add"
+        f"{in_namespace} exec --stdin deployment/authserver-toolbox -- authserver issuer add"
         " https://kubernetes.default.svc.cluster.local --name cluster --audience http://authserver:8000",
-        f"{in_namespace} exec deployment/authserver --container authserver -- authserver client create service-a",
-        f"{in_namespace} exec deployment/authserver --container authserver -- authserver client bind service-a"
+        f"{in_namespace} exec deployment/authserver-toolbox -- authserver client create service-a",
+        f"{in_namespace} exec deployment/authserver-toolbox -- authserver client bind service-a"
         " --issuer cluster --service-account authserver-e2e/service-a",
         "kubectl apply --kustomize",
         f"{in_namespace} rollout status deployment/resource-server --timeout 300s",
@@ -119,8 +121,13 @@ def test_the_plain_run_has_no_resource_server(run: Runs) -> None:
 def test_secrets_go_by_standard_input(run: Runs) -> None:
     # That none is in an argument or in the output is checked for every run.
     done = run(EXTENDED)
-    assert re.fullmatch("[0-9a-f]{48}", done.secret("postgres"))
-    assert done.secret("authserver") == f"postgresql://authserver:{done.secret('postgres')}@postgres:5432/authserver"
+    passwords = dict(line.split("=") for line in done.secret("postgres").splitlines())
+    assert passwords.keys() == {"password", "owner-password", "app-password"}
+    assert len(set(passwords.values())) == 3
+    assert all(re.fullmatch("[0-9a-f]{48}", each) for each in passwords.values())
+    for secret, role in {"authserver-owner": "owner", "authserver": "app"}.items():
+        url = f"postgresql://authserver_{role}:{passwords[f'{role}-password']}@postgres:5432/authserver"
+        assert done.secret(secret) == url
     assert done.secret("resource-server") == "ascs_of-the-stub"
     assert (done.directory / "keys").read_text() == '{"keys": ["of the stub"]}\n'
 

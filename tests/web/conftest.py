@@ -19,6 +19,8 @@ import webtest
 from jsonschema import Draft202012Validator
 
 from authserver.app import create_app
+from authserver.fetch.documents import Fetcher
+from authserver.flows.remote_keys import RemoteKeys
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.store.database import Database
 from authserver.web.openapi import read_description
@@ -154,9 +156,25 @@ def new_description() -> Description:
 
 
 @pytest.fixture
-def make_process(policy: Policy, clock: Callable[[], float]) -> Callable[[Database], AuthorizationServer]:
+def fetcher() -> Fetcher:
+    """What gets keys from elsewhere; a test module may override this fixture."""
+    return Fetcher()
+
+
+@pytest.fixture
+def make_process(
+    policy: Policy, clock: Callable[[], float], fetcher: Fetcher
+) -> Callable[[Database], AuthorizationServer]:
     """Make what one serving process has; a test module may override this fixture."""
-    return lambda database: make_server(policy, database, clock=clock)
+    return lambda database: make_server(
+        policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock)
+    )
+
+
+@pytest.fixture
+def server(make_process: Callable[[Database], AuthorizationServer], database: Database) -> AuthorizationServer:
+    """The operator's side, with all rights."""
+    return make_process(database)
 
 
 @pytest.fixture

@@ -406,7 +406,7 @@ def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, database_url, h
     barrier = threading.Barrier(len(apps))
 
     def post(app, form):
-        barrier.wait(10)
+        barrier.wait(30)
         return app.post("/oauth/token", form, expect_errors=True).status_int
 
     with ThreadPoolExecutor(len(apps)) as pool:

@@ -39,18 +39,6 @@ def fetcher():
 
 
 @pytest.fixture
-def make_process(policy, clock, fetcher):
-    return lambda database: make_server(
-        policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock)
-    )
-
-
-@pytest.fixture
-def server(make_process, database):
-    return make_process(database)
-
-
-@pytest.fixture
 def make_client_at(register, clock):
     """Register a client whose keys are at a URL; give what makes its requests."""
 
@@ -169,7 +157,7 @@ def test_a4_a_name_that_resolves_to_such_an_address_is_not_connected_to(site, ad
 
     fetcher = Fetcher(allow_http=True, resolve=resolve)
     with pytest.raises(FetchFailed, match="address that is not allowed"):
-        fetcher.get_json(f"http://keys.example:{site.port}/jwks", time.monotonic() + 5)
+        fetcher.get_json(f"http://keys.example:{site.port}/jwks", time.monotonic() + 30)
     assert site.asked == []
 
 
@@ -183,7 +171,7 @@ def test_a4_a_name_is_resolved_once(site):
 
     site.pages["/jwks"] = {"here": True}
     fetcher = Fetcher([LOOPBACK], allow_http=True, resolve=resolve)
-    assert fetcher.get_json(f"http://keys.example:{site.port}/jwks", time.monotonic() + 5) == {"here": True}
+    assert fetcher.get_json(f"http://keys.example:{site.port}/jwks", time.monotonic() + 30) == {"here": True}
     assert answers == ["127.0.0.1"]
     assert site.hosts == [f"keys.example:{site.port}"]
 
@@ -210,7 +198,7 @@ def test_a4_proxies_of_the_environment_are_not_used(site, make_site, signer, fet
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy.url)
     site.pages["/jwks"] = signer.jwks()
-    assert fetcher.get_json(f"{site.url}/jwks", time.monotonic() + 5) == signer.jwks()
+    assert fetcher.get_json(f"{site.url}/jwks", time.monotonic() + 30) == signer.jwks()
     assert proxy.asked == []
 
 
@@ -293,7 +281,7 @@ SLOW = {
     "body without length": lambda page: dripping(page, b"HTTP/1.1 200 OK\r\n\r\n"),
     "header": lambda page: dripping(page, b"HTTP/1.1 200 OK\r\nX: "),
     "status": lambda page: dripping(page, b"HTTP/1.1 200"),
-    "nothing": lambda page: page.server.ended.wait(30),
+    "nothing": lambda page: page.server.ended.wait(60),
 }
 
 
@@ -303,7 +291,7 @@ def test_a_slow_document_is_given_up_at_the_deadline(site, refused, signer, monk
     site.pages["/jwks"] = page
     began = time.monotonic()
     refused(f"{site.url}/jwks", "")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("page", SLOW.values(), ids=SLOW)
@@ -318,7 +306,7 @@ def test_a_slow_server_keeps_few_threads_waiting(app, site, make_client_at, sign
 
     def held(page):
         arrived.release()
-        answer.wait(10)
+        answer.wait(30)
         body = json.dumps(signer.jwks()).encode()
         page.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + body)
 
@@ -327,7 +315,7 @@ def test_a_slow_server_keeps_few_threads_waiting(app, site, make_client_at, sign
     forms = [form(signer) for _ in range(MAX_WAITING)]
     with ThreadPoolExecutor(MAX_WAITING) as pool:
         waiting = [pool.submit(app.post, "/oauth/token", each, expect_errors=True) for each in forms]
-        assert arrived.acquire(timeout=10)
+        assert arrived.acquire(timeout=30)
         wait_for(lambda: app_waits(app) == MAX_WAITING)
         # Nobody else waits: not for this client's keys, and not for anybody's.
         app.post("/oauth/token", form(signer), status=401)
@@ -355,7 +343,7 @@ def app(policy, serving_database, clock, fetcher, from_everywhere):
 @pytest.fixture
 def wait_for():
     def wait(condition):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < end
             time.sleep(0.005)
@@ -470,7 +458,7 @@ def test_tls_is_checked_by_name_although_the_address_is_pinned(tls_site):
     site, file = tls_site
     trusting = ssl.create_default_context(cafile=str(file))
     good = Fetcher([LOOPBACK], tls=trusting, resolve=to_loopback)
-    assert good.get_json(f"https://keys.example:{site.port}/jwks", time.monotonic() + 5) == {"here": True}
+    assert good.get_json(f"https://keys.example:{site.port}/jwks", time.monotonic() + 30) == {"here": True}
     assert site.hosts == [f"keys.example:{site.port}"]
     for fetcher, name in (
         (good, "other.example"),
@@ -478,7 +466,7 @@ def test_tls_is_checked_by_name_although_the_address_is_pinned(tls_site):
         (Fetcher([LOOPBACK], resolve=to_loopback), "keys.example"),
     ):
         with pytest.raises(FetchFailed, match="SSLCertVerificationError"):
-            fetcher.get_json(f"https://{name}:{site.port}/jwks", time.monotonic() + 5)
+            fetcher.get_json(f"https://{name}:{site.port}/jwks", time.monotonic() + 30)
     assert len(site.asked) == 1
 
 

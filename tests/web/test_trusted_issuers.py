@@ -15,7 +15,7 @@ import webtest
 from authserver.app import create_app
 from authserver.fetch.documents import Fetcher
 from authserver.flows.register import create_client
-from authserver.flows.remote_keys import COOLDOWN, FRESH, STALE, RemoteKeys
+from authserver.flows.remote_keys import COOLDOWN, FRESH, STALE
 from authserver.flows.server import make_server
 from authserver.oauth.client_assertion import Assertion
 from authserver.oauth.compact_jws import CompactJWS
@@ -75,18 +75,6 @@ def rsa(make_signer):
 @pytest.fixture
 def fetcher():
     return Fetcher([ipaddress.ip_network("127.0.0.0/8")], allow_http=True)
-
-
-@pytest.fixture
-def make_process(policy, clock, fetcher):
-    return lambda database: make_server(
-        policy, database, clock=clock, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(clock)
-    )
-
-
-@pytest.fixture
-def server(make_process, database):
-    return make_process(database)
 
 
 @pytest.fixture
