@@ -11,20 +11,20 @@ _PART = 500_000
 _QUICKLY = "SET synchronous_commit = off"
 _TOKENS = """
 INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience)
-SELECT %(lower)s + at::bigint * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at)), client.id,
+SELECT %(lower)s + at * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at)), client.id,
        %(lower)s - 3600, 'read', ARRAY[%(audience)s]
-  FROM generate_series(%(first)s, %(last)s) at, (SELECT id FROM clients WHERE client_id = %(client_id)s) client
+  FROM generate_series(%(first)s::bigint, %(last)s::bigint) at, (SELECT id FROM clients WHERE client_id = %(client_id)s) client
 """
 _REVOCATIONS = """
 INSERT INTO revocations (expires_at, token_hash)
-SELECT %(lower)s + at::bigint * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at))
-  FROM generate_series(%(first)s, %(last)s) at
+SELECT %(lower)s + at * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at))
+  FROM generate_series(%(first)s::bigint, %(last)s::bigint) at
 """
 _CLIENTS = """
 WITH made AS (
     INSERT INTO clients (client_id, scopes, default_scopes, audiences)
     SELECT 'filled-' || at, '{read}', '{read}', ARRAY['https://' || at || '.example']
-      FROM generate_series(1, %(number)s) at
+      FROM generate_series(1, %(number)s::bigint) at
     RETURNING id)
 INSERT INTO client_secrets (client, label, secret_hash) SELECT id, 'first', sha256(int8send(id)) FROM made
 """
