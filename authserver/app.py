@@ -86,7 +86,7 @@ def make_configured_server(config: Config) -> AuthorizationServer:
         trusted_proxies=config.forwarded_allow_ips,
     )
     try:
-        database = Database(config.database_url)
+        database = Database(config.database_url, pooled=bool(config.database_pooler))
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
     fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)

@@ -138,6 +138,12 @@ def _partition_hours(text: str) -> int:
 SETTINGS: tuple[Setting, ...] = (
     Setting("DATABASE_URL", None, "PostgreSQL connection string or URL (14 or newer).", secret=True),
     Setting(
+        "DATABASE_POOLER",
+        "",
+        "transaction: the database URL leads to PgBouncer in transaction mode. Empty: to PostgreSQL itself.",
+        lambda text: _choice("transaction")(text) if text else "",
+    ),
+    Setting(
         "ISSUER",
         None,
         "Issuer identifier: the URL under which clients reach this server, without a trailing slash.",
@@ -236,6 +242,7 @@ class Config:
     """The settings, parsed. Secrets are left out of the representation."""
 
     database_url: str = field(repr=False)
+    database_pooler: str
     issuer: str
     access_token_lifetime: int
     initial_access_token: str | None = field(repr=False)

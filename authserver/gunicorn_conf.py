@@ -13,6 +13,7 @@ from authserver.config import ConfigError, read_config, unknown_variables
 from authserver.flows.ready import is_ready
 from authserver.listening import CannotListen, check_address
 from authserver.logs import JsonLogger
+from authserver.store.connection_limits import most_connections
 from authserver.store.database import Unavailable
 from authserver.worker import Worker
 
@@ -44,6 +45,7 @@ def _report_database() -> None:
     server = make_configured_server(_config)
     try:
         ready = is_ready(server)
+        most = most_connections(server.database)
     except Unavailable as error:
         _log.warning("the database cannot be asked, /ready is 503 until it can: %s", error)
         return
@@ -53,6 +55,14 @@ def _report_database() -> None:
         _log.info("the database answers and its schema is current")
     else:
         _log.warning("the schema is behind this release, /ready is 503: run 'authserver migrate'")
+    # Through PgBouncer they are not PostgreSQL's connections.
+    if _config.workers * _config.threads > most and not _config.database_pooler:
+        _log.warning(
+            "AUTHSERVER_WORKERS x AUTHSERVER_THREADS is %d connections, and PostgreSQL lets this role have %d: "
+            "lower them, raise max_connections, or put PgBouncer in between (AUTHSERVER_DATABASE_POOLER=transaction)",
+            _config.workers * _config.threads,
+            most,
+        )
 
 
 try:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Requests per second of introspection and token issuance, as shares of what an empty Falcon endpoint reaches under
-# the same gunicorn settings on this machine. Needs Python 3.11 or newer; uses wrk for the load if there is one.
-# Usage: scripts/bench.sh [--rounds N] [--seconds N] [--connections N] [--python-load]
+# What requests cost: rates as shares of what an empty Falcon endpoint reaches under the same gunicorn settings, latencies,
+# processor time, memory, time to start; beside peers with --peers; and with --flat, whether it grows with what is stored.
+# Needs Python 3.11 or newer; uses wrk for the load if there is one. See docs/performance.md.
+# Usage: scripts/bench.sh [--rows PATTERNS] [--rounds N] [--seconds N] [--peers] [--flat] [--json FILE] [--plot FILE] [-h]
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh
-source "$root/scripts/environment.sh"
-ensure_environment dev
-exec "$python" "$root/scripts/bench.py" "$@"
+source scripts/environment.sh
+ensure_environment bench
+exec "$python" -m bench "$@"

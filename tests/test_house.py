@@ -154,9 +154,12 @@ def test_every_dependency_is_explained(repository: Path) -> None:
     assert explained == names
 
 
+_LINKED = ("operations", "api", "kubernetes", "workload-identity", "performance", "scaling")
+
+
 @pytest.mark.parametrize(
     "document",
-    ["README.md", *(f"docs/{name}.md" for name in ("operations", "api", "kubernetes", "workload-identity"))],
+    ["README.md", *(f"docs/{name}.md" for name in _LINKED)],
 )
 def test_links_in_documents_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document

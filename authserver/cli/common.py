@@ -29,7 +29,8 @@ class CommandError(Exception):
 def open_database(*, patient: bool = False) -> Iterator[Database]:
     """The database that the environment names. Raises ConfigError."""
     try:
-        database = Database(read_one("DATABASE_URL", os.environ), patient=patient)
+        pooled = bool(read_one("DATABASE_POOLER", os.environ))
+        database = Database(read_one("DATABASE_URL", os.environ), patient=patient, pooled=pooled)
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
     try:

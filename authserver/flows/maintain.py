@@ -41,8 +41,10 @@ def maintain(tables: Sequence[Partitions], now: int, width: int, tell: Callable[
     Safe to repeat and to run from several places at once. Raises Busy, Unavailable.
     """
     with tables[0].lock(lambda: tell("waiting for another run to finish")):
+        # First for all tables what issuing and revoking need.
         for partitions in tables:
             _create(partitions, now, width, tell)
+        for partitions in tables:
             _drop(partitions, now, tell)
             if deleted := partitions.delete_expired_default(now - SKEW):
                 tell(f"deleted {deleted} expired rows from the default partition")

@@ -1,10 +1,13 @@
-"""A lock on a name, for work that one process of an installation does at a time."""
+"""A lock on a name, for work that one process of an installation does at a time.
+
+It is a transaction's, on a connection of its own: through PgBouncer a lock of the session would be left to strangers.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from authserver.store.database import Database
 from authserver.store.queries import load
@@ -15,17 +18,21 @@ _POLL = 0.2  # seconds
 
 @contextmanager
 def advisory_lock(database: Database, name: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock; call `waiting` once if another has it now. It ends with the connection at the latest.
+    """Hold the lock; call `waiting` once if another has it now. It ends with its connection at the latest.
 
     Raises Unavailable.
     """
     told = False
-    while not (row := database.fetch_one(_SQL["try_lock"], {"name": name})) or not row[0]:
-        if not told:
-            waiting()
-            told = True
-        time.sleep(_POLL)
-    try:
-        yield
-    finally:
-        database.fetch_one(_SQL["unlock"], {"name": name})
+    with closing(database.apart()) as apart:
+        while True:
+            with apart.transaction() as connection:
+                connection.execute(_SQL["begin"])
+                row = connection.execute(_SQL["try_lock"], {"name": name}).fetchone()
+                if row and row[0]:
+                    connection.execute(_SQL["keep"])
+                    yield
+                    return
+            if not told:
+                waiting()
+                told = True
+            time.sleep(_POLL)

@@ -30,8 +30,13 @@ ANSWER_TIMEOUT = 4.0  # seconds, here: for a server that no longer answers at al
 FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tried
 
 _SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
+# What PgBouncer says to a parameter at the start of a connection that it does not know.
+_POOLER_REFUSES = "unsupported startup parameter"
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
-_STATEMENT_GONE = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)  # another party's doing
+_STATEMENT_GONE = (
+    errors.InvalidSqlStatementName,
+    errors.DuplicatePreparedStatement,
+)  # another session than before: a pooler's doing
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
     errors.ObjectNotInPrerequisiteState,  # likewise, for what only a primary can tell
@@ -65,15 +70,17 @@ class _Connection(psycopg.Connection[TupleRow]):
 class Database:
     """A PostgreSQL database, named by a connection string, for any number of threads and after any fork."""
 
-    def __init__(self, conninfo: str, *, patient: bool = False) -> None:
+    def __init__(self, conninfo: str, *, patient: bool = False, pooled: bool = False) -> None:
         """Take a libpq connection string or URL; connect to nothing yet.
 
         `patient` lifts the limits on a statement's time: for migrations and maintenance, never for requests.
+        `pooled`: PgBouncer in between gives each transaction another session, so nothing is left in one.
         Raises ValueError if libpq cannot read the string.
         """
         self._answer_timeout = None if patient else ANSWER_TIMEOUT
+        self._patient, self._pooled = patient, pooled
         try:
-            self._conninfo = _with_limits(conninfo, patient=patient)
+            self._conninfo = _with_limits(conninfo, options=not patient and not pooled)
         except psycopg.ProgrammingError:
             # libpq's message repeats the string, and the string holds a password.
             raise ValueError("not a PostgreSQL connection string") from None
@@ -83,6 +90,10 @@ class Database:
         self._away = False
         self._probe = threading.Lock()
         self._next_connect = 0.0
+
+    def apart(self) -> Database:
+        """The same database by connections of its own, for what lasts while other statements run."""
+        return Database(self._conninfo, patient=self._patient, pooled=self._pooled)
 
     def fetch_one(self, query: LiteralString, parameters: Parameters | None = None) -> TupleRow | None:
         """Run one prepared statement in one round trip; give its first row, or None. Raises Unavailable."""
@@ -145,7 +156,7 @@ class Database:
             return held[1], False
         connection = self._connect()
         connection.answer_timeout = self._answer_timeout
-        connection.statements = PreparedStatements(connection)
+        connection.statements = PreparedStatements(connection, prepare=not self._pooled)
         self._local.held = (os.getpid(), connection)
         with self._lock:
             self._opened = {c for c in self._opened if not c.closed} | {connection}
@@ -181,7 +192,7 @@ class Database:
         return lost
 
 
-def _with_limits(conninfo: str, *, patient: bool) -> str:
+def _with_limits(conninfo: str, *, options: bool) -> str:
     """Add what keeps a request from waiting for ever, unless the operator's string already says otherwise."""
     given = conninfo_to_dict(conninfo)
     limits: dict[str, Any] = {
@@ -193,13 +204,16 @@ def _with_limits(conninfo: str, *, patient: bool) -> str:
         # Never a standby, though a name or a list of hosts lead to one: what it reads may lack a revocation.
         "target_session_attrs": "read-write",
     }
-    if not patient:
+    if options:
         limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
     return make_conninfo(conninfo, **{name: value for name, value in limits.items() if name not in given})
 
 
 def _unavailable(error: psycopg.Error) -> Unavailable:
-    return (SchemaBehind if isinstance(error, _SCHEMA_BEHIND) else Unavailable)(_reason(error))
+    reason = _reason(error)
+    if isinstance(error, _STATEMENT_GONE) or _POOLER_REFUSES in reason:
+        reason += " (PgBouncer is in between: set AUTHSERVER_DATABASE_POOLER=transaction)"
+    return (SchemaBehind if isinstance(error, _SCHEMA_BEHIND) else Unavailable)(reason)
 
 
 def _reason(error: psycopg.Error) -> str:

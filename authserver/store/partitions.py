@@ -22,8 +22,8 @@ PARTITIONED_TABLES = ("access_tokens", "revocations", "assertion_jtis")
 
 _SQL = load("partitions.sql")
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
-_ATTEMPTS = 20
-_PAUSE = 0.25  # seconds between attempts, in which waiting requests go ahead
+_ATTEMPTS = 100
+_PAUSE = 0.1  # seconds between attempts: longer than a request holds a lock
 T = TypeVar("T")
 
 
@@ -108,14 +108,23 @@ class Partitions:
         return names | {name: sql.Literal(number) for name, number in numbers.items()}
 
     def _patiently(self, act: Callable[[psycopg.Connection[Any]], T]) -> T:
+        in_the_way: set[str] = set()
         for _ in range(_ATTEMPTS):
-            try:
-                with self._database.transaction() as connection:
-                    connection.execute(_SQL["limit_waiting"])
-                    return act(connection)
-            except errors.LockNotAvailable:
-                time.sleep(_PAUSE)
-        raise Busy(f"{self._table}: no lock after {_ATTEMPTS} attempts")
+            # To try again before these have gone would make all requests wait, and for nothing.
+            if not in_the_way:
+                try:
+                    with self._database.transaction() as connection:
+                        connection.execute(_SQL["limit_waiting"])
+                        return act(connection)
+                except errors.LockNotAvailable:
+                    in_the_way = self._holders()
+            time.sleep(_PAUSE)
+            in_the_way &= self._holders()
+        raise Busy(f"{self._table}: another transaction has kept its lock, after {_ATTEMPTS} attempts")
+
+    def _holders(self) -> set[str]:
+        rows = self._database.fetch_all(_SQL["holders"], {"table": self._table, "default": f"{self._table}_default"})
+        return {name for (name,) in rows}
 
 
 def partitioned_tables(database: Database) -> list[Partitions]:

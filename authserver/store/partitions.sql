@@ -6,9 +6,17 @@ SELECT child.relname, pg_get_expr(child.relpartbound, child.oid)
  WHERE inhparent = to_regclass(%(table)s) AND pg_get_expr(child.relpartbound, child.oid) <> 'DEFAULT'
  ORDER BY child.relname
 
+-- name: holders
+-- Who has a lock on what is about to be locked, by transaction: requests come and go, a dump or a report stays.
+SELECT DISTINCT virtualtransaction
+  FROM pg_locks
+ WHERE locktype = 'relation' AND granted AND pid <> pg_backend_pid()
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND relation IN (to_regclass(%(table)s), to_regclass(%(default)s))
+
 -- name: limit_waiting
 -- Behind a lock that waits, every request waits too: give up soon and try again.
-SET LOCAL lock_timeout = '500ms'
+SET LOCAL lock_timeout = '100ms'
 
 -- name: create
 CREATE TABLE {partition} (LIKE {table} INCLUDING ALL)

@@ -38,8 +38,9 @@ def _numbered(query: LiteralString) -> tuple[bytes, list[str]]:
 class PreparedStatements:
     """For one connection in autocommit mode, used by one thread."""
 
-    def __init__(self, connection: psycopg.Connection[TupleRow]) -> None:
-        self._connection = connection
+    def __init__(self, connection: psycopg.Connection[TupleRow], *, prepare: bool = True) -> None:
+        """`prepare` False: where the next statement may meet another session, each is sent whole."""
+        self._connection, self._prepare = connection, prepare
         self._libpq = connection.pgconn
         self._transformer = Transformer(connection)
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
@@ -56,16 +57,21 @@ class PreparedStatements:
         values = transformer.dump_sequence([parameters[name] for name in names], [PyFormat.AUTO] * len(names))
         types = transformer.types or ()
         deadline = None if timeout is None else time.monotonic() + timeout
-        name = self._names.get((query, types))
-        if name is None:
-            name = b"s%d" % len(self._names)
-            self._libpq.send_prepare(name, text, types)
-            self._answer(deadline)
-            self._names[query, types] = name
-        self._libpq.send_query_prepared(name, values, transformer.formats, pq.Format.BINARY)
+        if self._prepare:
+            name = self._names.get((query, types)) or self._prepared(query, text, types, deadline)
+            self._libpq.send_query_prepared(name, values, transformer.formats, pq.Format.BINARY)
+        else:
+            self._libpq.send_query_params(text, values, types, transformer.formats, pq.Format.BINARY)
         answer = self._answer(deadline)
         transformer.set_pgresult(answer)
         return transformer.load_rows(0, answer.ntuples, tuple)
+
+    def _prepared(self, query: str, text: bytes, types: tuple[int, ...], deadline: float | None) -> bytes:
+        name = b"s%d" % len(self._names)
+        self._libpq.send_prepare(name, text, types)
+        self._answer(deadline)
+        self._names[query, types] = name
+        return name
 
     def _answer(self, deadline: float | None) -> pq.abc.PGresult:
         """The one answer to what was sent. Raises what the server says."""

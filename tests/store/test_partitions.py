@@ -150,6 +150,38 @@ def test_a_lock_held_by_another_is_waited_for_only_briefly(
             pool.submit(partitions.drop, Partition("access_tokens_default", 0, 1)).result()
 
 
+def test_what_keeps_the_table_is_let_go_before_the_next_attempt(
+    fresh: Database, partitions: Partitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintain([partitions], NOW, WIDTH, lambda _line: None)
+    first = partitions.list()[0]
+    attempts = 0
+    held = partitions._holders
+
+    with psycopg.connect(fresh._conninfo) as dump, ThreadPoolExecutor() as pool:
+        dump.execute("SELECT count(*) FROM access_tokens")
+
+        def holders() -> set[str]:
+            nonlocal attempts
+            attempts += 1
+            found = held()
+            if attempts == 4:  # it has been looked for again and again, and is there
+                assert found
+                dump.rollback()
+            return found
+
+        monkeypatch.setattr(partitions, "_holders", holders)
+        tried: list[None] = []
+        pool.submit(lambda: partitions._patiently(lambda c: (tried.append(None), drop(c, first))[1])).result()
+    # Once before, and once after it had gone.
+    assert len(tried) == 2
+    assert first not in partitions.list()
+
+
+def drop(connection: psycopg.Connection[Any], partition: Partition) -> None:
+    connection.execute(f"ALTER TABLE access_tokens DETACH PARTITION {partition.name}")  # type: ignore[arg-type]
+
+
 def test_a_token_probe_touches_one_partition(fresh: Database, partitions: Partitions) -> None:
     maintain([partitions], NOW, WIDTH, lambda _line: None)
     plan = explain(

@@ -1,0 +1,1 @@
+"""What a request costs, beside peers, and whether it costs more as more is stored: `scripts/bench.sh`."""

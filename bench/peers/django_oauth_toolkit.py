@@ -1,0 +1,100 @@
+"""django-oauth-toolkit under gunicorn: as shipped, with secrets hashed like passwords, and with unhashed ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import requests
+
+from authserver.dev.stack import Stack, free_port
+from bench.loads import post
+from bench.peers.common import CannotInstall, Peer, cache, database, install, installed, is_installed
+from bench.rows import Contender, Row
+
+_HERE = Path(__file__).with_name("django_site")
+_PINS = _HERE / "requirements.txt"
+_DIFFERENT = 10  # tokens that are introspected in turn; to get one takes a part of a second as shipped
+
+
+def start(stack: Stack, exits: ExitStack) -> tuple[list[Row], dict[str, str]]:
+    """Install it if need be, start it; give its rows and its versions. Raises CannotInstall."""
+    home = cache("django-oauth-toolkit", _PINS)
+    python = home / "venv/bin/python"
+    if not is_installed(home):
+        install("django-oauth-toolkit", [sys.executable, "-m", "venv", str(home / "venv")], home)
+        install("django-oauth-toolkit", [str(python), "-m", "pip", "install", "--quiet", "-r", str(_PINS)], home)
+        installed(home, _PINS)
+    parameters = database(stack, "django")
+    url = f"http://127.0.0.1:{free_port()}"
+    secret = {kind: secrets.token_urlsafe(48) for kind in ("hashed", "unhashed")}
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "django_site.settings",
+        "DJANGO_SECRET_KEY": secrets.token_urlsafe(48),
+        "PYTHONPATH": str(_HERE.parent),
+        "PGHOST": parameters["host"],
+        "PGUSER": parameters["user"],
+        "PGDATABASE": parameters["dbname"],
+        "SECRETS": json.dumps(secret),
+    }
+    done = subprocess.run(  # noqa: S603 - the interpreter that was made above and a module of ours
+        [str(python), "-m", "django_site.prepare"],
+        env={"PATH": os.environ["PATH"], **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise CannotInstall(f"django-oauth-toolkit: {done.stderr.strip()[-800:]}")
+    command = [str(python), "-m", "gunicorn", "django_site.wsgi:application", "--bind", url.removeprefix("http://")]
+    command += ["--worker-class", "gthread", "--keep-alive", "65", "--access-logfile", "-", "--no-control-socket"]
+    command += ["--workers", os.environ.get("AUTHSERVER_WORKERS", str(len(os.sched_getaffinity(0))))]
+    command += ["--threads", os.environ.get("AUTHSERVER_THREADS", "8"), "--worker-tmp-dir", "/dev/shm"]  # noqa: S108 - a directory of the system
+    peer = Peer(command, environment, stack.directory / "django.log", home)
+    peer.wait_until_it_answers(f"{url}/token/", exits)
+    contender = Contender("peer: django-oauth-toolkit", peer.process.pid, "django")
+    rows: list[Row] = []
+    for kind in ("hashed", "unhashed"):
+        proof = {"client_id": kind, "client_secret": secret[kind]}
+        rows += _rows(f"django-{kind}", f"django-oauth-toolkit, {kind} secrets", contender, url, proof)
+    pins = (line.partition("==") for line in _PINS.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
+    return rows, {name.partition("[")[0]: pin for name, _, pin in pins if name in ("django", "django-oauth-toolkit")}
+
+
+def _rows(key: str, name: str, contender: Contender, url: str, proof: dict[str, str]) -> list[Row]:
+    ask = {"grant_type": "client_credentials", "scope": "read", **proof}
+    tokens: list[str] = []
+
+    def introspect(_number: int) -> list[bytes]:
+        if not tokens:
+            with requests.Session() as session:
+                made = (session.post(f"{url}/token/", ask, timeout=60).json() for _ in range(_DIFFERENT))
+                tokens.extend(each["access_token"] for each in made)
+        return [post(f"{url}/introspect/", {"token": token, **proof}) for token in tokens]
+
+    slow = key == "django-hashed"
+    return [
+        Row(
+            f"{key}-token",
+            f"{name}: token",
+            contender,
+            url,
+            lambda _: [post(f"{url}/token/", ask)],
+            _has_token,
+            slow=slow,
+        ),
+        Row(f"{key}-introspect", f"{name}: introspect active", contender, url, introspect, _is_active, slow=slow),
+    ]
+
+
+def _has_token(body: bytes) -> bool:
+    return "access_token" in json.loads(body)
+
+
+def _is_active(body: bytes) -> bool:
+    return json.loads(body)["active"] is True

@@ -1,0 +1,88 @@
+"""The bench counts nothing that is wrong, and writes only where it may."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import capacity, report
+from bench.generators import Failed, Generator, python, wrk
+from bench.loads import Load, get, post
+from bench.measure import Figures
+from bench.rows import CEILING, Contender, Row, choose
+
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+GENERATORS = [python, pytest.param(wrk, marks=needs_wrk)]
+
+
+def make_row(key: str, url: str = "http://127.0.0.1", **more: Any) -> Row:
+    contender = Contender("authserver", 1)
+    return Row(key, key, contender, url, lambda _: [get(url)], lambda body: body == b'"right"', **more)
+
+
+@pytest.mark.parametrize("generate", GENERATORS)
+def test_an_answer_that_is_not_200_fails_the_run(generate: Generator, site: Any) -> None:
+    with pytest.raises(Failed):
+        generate(Load(site.url, [get(f"{site.url}/nothing")]), 1, 1)
+
+
+def test_a_wrong_body_fails_the_row(site: Any) -> None:
+    def answer(request: Any) -> None:
+        request.protocol_version = "HTTP/1.1"
+        request.send_response(200)
+        request.send_header("Content-Length", "7")
+        request.end_headers()
+        request.wfile.write(b'"wrong"')
+
+    site.pages["/"] = answer
+    row = make_row("a", f"{site.url}/")
+    with pytest.raises(Failed, match="wrong"):
+        row.check(row.load(1))
+
+
+def test_rows_are_chosen_by_pattern_and_the_ceiling_always() -> None:
+    rows = [make_row(key) for key in (CEILING, "token-opaque", "token-jwt", "revoke")]
+    assert [row.key for row in choose(rows, "token-*")] == [CEILING, "token-opaque", "token-jwt"]
+    with pytest.raises(ValueError, match="no row is called tokn"):
+        choose(rows, "token-*,tokn")
+
+
+def test_a_ratio_is_formed_within_a_round() -> None:
+    rows = [make_row(CEILING), make_row("a")]
+    rounds = [
+        {CEILING: Figures(1000, 1, 2, 10, 0), "a": Figures(500, 1, 2, 30, 10)},
+        {CEILING: Figures(100, 1, 2, 10, 0), "a": Figures(60, 1, 2, 30, 10)},
+        {CEILING: Figures(2000, 1, 2, 10, 0), "a": Figures(800, 1, 2, 30, 10)},
+    ]
+    told = report.to_json(rows, rounds, {CEILING: 0, "a": 1})
+    assert told[1]["ratio"] == 0.5
+    assert told[1]["ratio_min_max"] == [0.4, 0.6]
+    assert report.cells(told[1])[1:3] == ("0.50", "0.40-0.60")
+
+
+def test_a_section_is_put_between_its_markers(tmp_path: Path) -> None:
+    document = tmp_path / "x.md"
+    document.write_text("before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n")
+    report.put_into(document, "bench", "new")
+    assert document.read_text() == "before\n<!-- bench: begin -->\nnew\n<!-- bench: end -->\nafter\n"
+    with pytest.raises(ValueError, match="lacks <!-- flat: begin"):
+        report.put_into(document, "flat", "new")
+
+
+@pytest.mark.parametrize(
+    ("document", "marker"), [("performance", "bench"), ("performance", "flat"), ("scaling", "capacity")]
+)
+def test_the_documents_have_the_markers(repository: Path, document: str, marker: str) -> None:
+    text = (repository / f"docs/{document}.md").read_text()
+    assert text.count(f"<!-- {marker}: begin -->") == text.count(f"<!-- {marker}: end -->") == 1
+
+
+def test_what_a_run_lacks_is_not_planned_with() -> None:
+    assert capacity.section({"rows": [], "machine": {}}) is None
+
+
+def test_a_form_is_sent_with_its_length() -> None:
+    assert post("http://a.test/x", {"b": "c d"}).endswith(b"Content-Length: 5\r\n\r\nb=c+d")
