@@ -118,6 +118,23 @@ def _bind(text: str) -> str:
     return text
 
 
+def _metrics_bind(text: str) -> tuple[str, int] | None:
+    if not text:
+        return None
+    _bind(text)
+    host, _, port = text.rpartition(":")
+    if text.startswith(("unix:", "fd://")):
+        raise ValueError("must be HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _appendable(text: str) -> str | None:
+    path = Path(text)
+    if text and not (os.access(path, os.W_OK) if path.exists() else os.access(path.parent, os.W_OK)):
+        raise ValueError("must be a file that can be written, or one that can be made in a directory that is there")
+    return text or None
+
+
 def _proxies(text: str) -> str:
     try:
         for proxy in text.split(","):
@@ -227,6 +244,14 @@ SETTINGS: tuple[Setting, ...] = (
         _proxies,
     ),
     Setting("API_DOCS", "0", "1: serve a page at /docs that documents the API. 0: do not.", _switch),
+    Setting(
+        "METRICS_BIND",
+        "",
+        "Address for /metrics, apart from the public one: HOST:PORT. Empty: no metrics.",
+        _metrics_bind,
+    ),
+    Setting("AUDIT_FILE", "", "File that audit events are appended to. Empty: standard error.", _appendable),
+    Setting("AUDIT_INTROSPECTIONS", "0", "1: an audit event also for each introspection. 0: do without.", _switch),
     Setting("LOG_LEVEL", "info", "debug, info, warning or error.", _choice("debug", "info", "warning", "error")),
 )
 
@@ -254,6 +279,9 @@ class Config:
     graceful_timeout: int
     forwarded_allow_ips: str
     api_docs: bool
+    metrics_bind: tuple[str, int] | None
+    audit_file: str | None
+    audit_introspections: bool
     log_level: str
 
 

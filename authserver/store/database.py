@@ -65,10 +65,11 @@ class _Connection(psycopg.Connection[TupleRow]):
 class Database:
     """A PostgreSQL database, named by a connection string, for any number of threads and after any fork."""
 
-    def __init__(self, conninfo: str, *, patient: bool = False) -> None:
+    def __init__(self, conninfo: str, *, patient: bool = False, observe: Callable[[float], None] | None = None) -> None:
         """Take a libpq connection string or URL; connect to nothing yet.
 
         `patient` lifts the limits on a statement's time: for migrations and maintenance, never for requests.
+        `observe` is told how many seconds each prepared statement took.
         Raises ValueError if libpq cannot read the string.
         """
         self._answer_timeout = None if patient else ANSWER_TIMEOUT
@@ -82,15 +83,22 @@ class Database:
         self._lock = threading.Lock()
         self._away = False
         self._probe = threading.Lock()
+        self._observe = observe
+        self._busy: set[int] = set()
         self._next_connect = 0.0
 
     def fetch_one(self, query: LiteralString, parameters: Parameters | None = None) -> TupleRow | None:
         """Run one prepared statement in one round trip; give its first row, or None. Raises Unavailable."""
-        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchone())
+        return self._watched(lambda c: c.execute(query, parameters, prepare=True).fetchone())
 
     def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
         """Like `fetch_one`, for all rows."""
-        return self._run(lambda c: c.execute(query, parameters, prepare=True).fetchall())
+        return self._watched(lambda c: c.execute(query, parameters, prepare=True).fetchall())
+
+    def connections(self) -> tuple[int, int]:
+        """How many connections are open, and how many of them wait for an answer."""
+        with self._lock:
+            return sum(not connection.closed for connection in self._opened), len(self._busy)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -117,6 +125,17 @@ class Database:
             opened, self._opened = self._opened, set()
         for connection in opened:
             connection.close()
+
+    def _watched(self, act: Callable[[_Connection], T]) -> T:
+        if self._observe is None:
+            return self._run(act)
+        thread, began = threading.get_ident(), time.perf_counter()
+        self._busy.add(thread)
+        try:
+            return self._run(act)
+        finally:
+            self._busy.discard(thread)
+            self._observe(time.perf_counter() - began)
 
     def _run(self, act: Callable[[_Connection], T]) -> T:
         connection, fresh = self._connection()

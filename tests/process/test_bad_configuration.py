@@ -41,6 +41,9 @@ WRONG = {
     "GRACEFUL_TIMEOUT": "1.5",
     "FORWARDED_ALLOW_IPS": "proxy",
     "API_DOCS": "yes",
+    "METRICS_BIND": "unix:/metrics",
+    "AUDIT_FILE": "/no/such/directory/audit",
+    "AUDIT_INTROSPECTIONS": "yes",
     "LOG_LEVEL": "verbose",
 }
 CASES: dict[str, tuple[str, dict[str, str]]] = {
