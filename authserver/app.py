@@ -19,6 +19,7 @@ from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
 from authserver.oauth.credentials import hash_credential
 from authserver.observe.audit import Audit
+from authserver.observe.tracing import WSGI, trace
 from authserver.store.database import Database
 from authserver.web.client_address import ClientAddress
 from authserver.web.docs import DOCUMENTATION, DocumentationEndpoint
@@ -110,7 +111,7 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
     )
 
 
-def get_app() -> WSGIApp:
+def get_app() -> WSGI:
     """For gunicorn: read the environment, build the application, or end the process with one line that says why not."""
     try:
         config = read_config(os.environ)
@@ -118,7 +119,8 @@ def get_app() -> WSGIApp:
         server = make_configured_server(config, metrics)
         if metrics:
             metrics.watch(server.database.connections, config.threads)
-        return create_app(server, api_docs=config.api_docs, metrics=metrics)
+        app = create_app(server, api_docs=config.api_docs, metrics=metrics)
+        return trace(app) if config.opentelemetry else app
     except ConfigError as error:
         sys.exit(f"authserver: {error}")
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,12 @@ from authserver.oauth.jose import SIGNING_ALGORITHMS
 from authserver.oauth.key_encryption import KeyEncryption, read_key_encryption
 
 PREFIX = "AUTHSERVER_"
+_OTEL = (
+    "opentelemetry.sdk.trace",
+    "opentelemetry.exporter.otlp.proto.http",
+    "opentelemetry.instrumentation.wsgi",
+    "opentelemetry.instrumentation.psycopg",
+)
 
 
 class ConfigError(Exception):
@@ -85,6 +92,20 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 def _switch(text: str) -> bool:
     return _choice("0", "1")(text) == "1"
+
+
+def _opentelemetry(text: str) -> bool:
+    wanted = _switch(text)
+    if wanted and not all(map(_is_installed, _OTEL)):
+        raise ValueError("needs the extra otel: pip install 'authserver[otel]'")
+    return wanted
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of what it is in
+        return False
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -252,6 +273,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("AUDIT_FILE", "", "File that audit events are appended to. Empty: standard error.", _appendable),
     Setting("AUDIT_INTROSPECTIONS", "0", "1: an audit event also for each introspection. 0: do without.", _switch),
+    Setting(
+        "OPENTELEMETRY",
+        "0",
+        "1: OpenTelemetry traces, with the extra otel and as OTEL_ variables say. 0: none.",
+        _opentelemetry,
+    ),
     Setting("LOG_LEVEL", "info", "debug, info, warning or error.", _choice("debug", "info", "warning", "error")),
 )
 
@@ -282,6 +309,7 @@ class Config:
     metrics_bind: tuple[str, int] | None
     audit_file: str | None
     audit_introspections: bool
+    opentelemetry: bool
     log_level: str
 
 

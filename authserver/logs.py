@@ -10,7 +10,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from authserver.oauth.credentials import conceal
-from authserver.web.observation import TRACE_ID
+from authserver.observe.tracing import TRACE_ID
 from authserver.web.request_id import HEADER
 
 _EXTRA = ("request_id", "error_code")

@@ -34,7 +34,7 @@ MAY_USE = {
     "migrate": {"store"},
     "config": {"oauth"},
     "app": {"config", "fetch", "flows", "oauth", "store", "web", "observe"},
-    "logs": {"oauth", "web"},
+    "logs": {"oauth", "observe", "web"},
     "http_framing": set(),
     "worker": {"http_framing"},
     "listening": set(),
@@ -50,6 +50,7 @@ ONLY_HERE = {
     "gunicorn": {"logs", "worker", "gunicorn_conf"},
     "requests": {"dev"},
     "socket": {"fetch", "worker", "listening", "metrics_master", "metrics_server", "dev"},
+    "opentelemetry": {"observe"},
     "prometheus_client": {"observe", "metrics_master", "metrics_server"},
 }
 PURE = set(sys.stdlib_module_names) - {"socket", "subprocess", "os", "secrets", "random", "time", "urllib.request"}

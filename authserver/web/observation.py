@@ -16,10 +16,10 @@ from authserver.oauth.errors import InvalidClient, InvalidToken, MissingToken, O
 from authserver.observe.audit import Audit, begin_request
 from authserver.observe.events import REFUSED
 from authserver.observe.trace_context import is_trace_id, read_trace_id
+from authserver.observe.tracing import ROUTE, TRACE_ID
 from authserver.web.client_address import ClientAddress
 from authserver.web.request_id import request_id
 
-TRACE_ID = "authserver.trace_id"
 _CREDENTIAL, _BEGAN = "authserver.credential", "authserver.began"
 _AUTHENTICATION = (InvalidClient, InvalidToken, MissingToken, Throttled)
 
@@ -64,6 +64,7 @@ class Observation:
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: bool) -> None:
         trace_id(req)  # for the access line, which is written when the request is gone
+        req.env[ROUTE] = req.uri_template
         refusal: OAuthError | None = getattr(resp.context, "refusal", None)
         if isinstance(refusal, _AUTHENTICATION):
             self._audit.tell(

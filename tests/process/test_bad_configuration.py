@@ -44,6 +44,7 @@ WRONG = {
     "METRICS_BIND": "unix:/metrics",
     "AUDIT_FILE": "/no/such/directory/audit",
     "AUDIT_INTROSPECTIONS": "yes",
+    "OPENTELEMETRY": "yes",
     "LOG_LEVEL": "verbose",
 }
 CASES: dict[str, tuple[str, dict[str, str]]] = {
