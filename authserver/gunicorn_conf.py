@@ -49,6 +49,12 @@ def post_worker_init(worker: Any) -> None:
         threading.Thread(target=_report_database, daemon=True).start()
 
 
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """gunicorn calls this in a worker that ends."""
+    if _config.metrics_bind:
+        metrics_master.end_worker()
+
+
 def child_exit(_server: Any, worker: Any) -> None:
     """gunicorn calls this when a worker has ended, however it did."""
     if _config.metrics_bind:

@@ -54,6 +54,13 @@ def start(config: Config) -> None:
         metrics_server.start(listener, process_metrics(), state)
 
 
+def end_worker() -> None:
+    """Write what this worker has counted and not written."""
+    from authserver.observe.metrics import process_metrics  # noqa: PLC0415 - see the module
+
+    process_metrics().flush()
+
+
 def forget_worker(pid: int) -> None:
     """Take what an ended worker measured out of the sums; what it counted stays."""
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - see the module

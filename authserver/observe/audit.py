@@ -44,7 +44,9 @@ class Audit:
         for listener in self._listeners:
             listener(event, fields)
         if (event != TOKEN_INTROSPECTED or self.introspections) and _log.isEnabledFor(logging.INFO):
-            _log.info(event, {"event": event, "version": VERSION, **_origin.get()(), **fields})
+            line = {"event": event, "version": VERSION, **_origin.get()(), **fields}
+            # Not by `info`, which would look for the line of code that called it.
+            _log.handle(logging.LogRecord(LOGGER, logging.INFO, "", 0, event, (line,), None))
 
 
 def token_id(token_hash: bytes) -> str:
@@ -58,9 +60,7 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = record.args if isinstance(record.args, dict) else {"event": record.getMessage()}
-        return json.dumps(
-            {"time": time, "logger": record.name} | {name: bounded(value) for name, value in fields.items()}
-        )
+        return json.dumps({"time": time, "logger": record.name, **bounded(fields)})
 
 
 def write_to(path: str | None) -> None:

@@ -45,13 +45,24 @@ EVENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 _LONGEST = 256
+# Made or checked by this server. Random ones may look like a credential by chance, and are none.
+_OURS = frozenset(
+    {"event", "version", "request_id", "trace_id", "address", "token_id", "jti", "kid", "alg", "format", "auth_method"}
+)
 
 
-def bounded(value: Any) -> Any:
-    """A value as it may stand in a line: texts cut, and with nothing left of what looks like a credential."""
+def bounded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as they may stand in a line: texts cut, and with nothing left of what looks like a credential."""
+    return {name: value if name in _OURS else _bounded(value) for name, value in fields.items()}
+
+
+def _bounded(value: Any) -> Any:
     if isinstance(value, str):
-        text = conceal(value[:_LONGEST])
-        return text if len(value) <= _LONGEST else f"{text}…"
+        if len(value) > _LONGEST:
+            return f"{conceal(value[:_LONGEST])}…"
+        # What has neither marker in any case has no credential, and most have not.
+        lower = value.lower()
+        return conceal(value) if "as" in lower or "eyj" in lower else value
     if isinstance(value, list | tuple):
-        return [bounded(each) for each in value]
+        return [_bounded(each) for each in value]
     return value

@@ -39,7 +39,8 @@ def trace_id(req: falcon.Request) -> str:
     known = req.env.get(TRACE_ID)
     if isinstance(known, str):
         return known
-    chosen = read_trace_id(req.env.get("HTTP_TRACEPARENT", "")) or request_id(req)
+    named: str | None = req.env.get("HTTP_TRACEPARENT")
+    chosen = (read_trace_id(named) if named else None) or request_id(req)
     req.env[TRACE_ID] = chosen = chosen if is_trace_id(chosen) else uuid4().hex
     return chosen
 
