@@ -226,3 +226,27 @@ def test_every_reason_in_the_table_is_one_that_is_given(repository):
     for beginning, label in REASONS:
         assert beginning in sources, beginning
         assert re.fullmatch("[a-z_]+", label)
+
+
+def test_the_master_that_takes_over_at_a_usr2_takes_the_metrics_over(start_gunicorn, migrated_database, wait_until):
+    watched = Watched(start_gunicorn, migrated_database)
+    old = psutil.Process(watched.server.process.pid)
+    workers = watched.server.workers()
+    old.send_signal(signal.SIGUSR2)
+    successors: list[psutil.Process] = []
+
+    def there() -> bool:
+        successors[:] = [child for child in old.children() if child.pid not in workers and child.children()]
+        return bool(successors)
+
+    wait_until(there, "the new master with a worker")
+    successor = successors[0]
+    try:
+        wait_until(lambda: watched.server.logged().count("its schema is current") == 2, "its report")
+        assert "authserver_requests_total" in watched.text()
+        watched.server.stop()
+        assert watched.value("authserver_database_up") == 1
+        assert watched.value("authserver_worker_threads") == 8
+    finally:
+        successor.terminate()
+        successor.wait(30)
