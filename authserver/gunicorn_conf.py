@@ -62,12 +62,6 @@ def child_exit(_server: Any, worker: Any) -> None:
         metrics_master.forget_worker(worker.pid)
 
 
-def on_exit(_server: Any) -> None:
-    """gunicorn calls this at its end."""
-    if _config.metrics_bind:
-        metrics_master.remove_directory()
-
-
 def _report_database() -> None:
     server = make_configured_server(_config)
     try:

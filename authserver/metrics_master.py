@@ -5,6 +5,7 @@ prometheus_client looks for the directory's name when it is imported, so what im
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
@@ -29,7 +30,8 @@ def make_directory() -> None:
         return
     where = _MEMORY if Path(_MEMORY).is_dir() and os.access(_MEMORY, os.W_OK) else None
     os.environ[_OWNER] = str(os.getpid())
-    os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="authserver-metrics-", dir=where)
+    os.environ[_DIRECTORY] = directory = tempfile.mkdtemp(prefix="authserver-metrics-", dir=where)
+    atexit.register(_remove, directory, os.getpid())
 
 
 def listen(address: tuple[str, int]) -> None:
@@ -68,6 +70,6 @@ def forget_worker(pid: int) -> None:
     mark_process_dead(pid)  # type: ignore[no-untyped-call] # prometheus_client's own
 
 
-def remove_directory() -> None:
-    """Leave nothing behind."""
-    shutil.rmtree(os.environ[_DIRECTORY], ignore_errors=True)
+def _remove(directory: str, owner: int) -> None:
+    if os.getpid() == owner:  # a worker inherits what its master is to do at the end
+        shutil.rmtree(directory, ignore_errors=True)
