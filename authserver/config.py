@@ -150,6 +150,12 @@ SETTINGS: tuple[Setting, ...] = (
         _integer(1, 86400),
     ),
     Setting(
+        "TOKENS_PER_MINUTE",
+        "0",
+        "Access tokens that a client may be issued in a minute, unless it has a number of its own. 0: any number.",
+        _integer(0, 1_000_000),
+    ),
+    Setting(
         "INITIAL_ACCESS_TOKEN",
         "",
         "Bearer token that may register clients, beside those made with the command line. Empty: none.",
@@ -238,6 +244,7 @@ class Config:
     database_url: str = field(repr=False)
     issuer: str
     access_token_lifetime: int
+    tokens_per_minute: int
     initial_access_token: str | None = field(repr=False)
     key_encryption_key: KeyEncryption | None = field(repr=False)
     signing_algorithm: str

@@ -39,6 +39,7 @@ def run(_options: argparse.Namespace) -> None:
             raise CommandError(f"maintain: {error}") from error
         server.revocations.note_mark(server.now())
         server.authentication_failures.forget(server.now() // MINUTE - 1)
+        server.issued_tokens.forget(server.now() // MINUTE - 1)
         try:
             maintain_keys(server, key_age, tell)
         except CannotDecrypt:

@@ -43,7 +43,8 @@ def _grant(server: AuthorizationServer, client: Client, form: Form, now: int) ->
         expires_at=now + lifetime,
         jti=make_identifier(server.random) if client.access_token_format == JWT else None,
     )
-    value = _make_jwt(server, client, token, now) if token.jti else _make_opaque(server, client, token)
+    with server.token_budget.one_token(client, now):
+        value = _make_jwt(server, client, token, now) if token.jti else _make_opaque(server, client, token)
     return {"access_token": value, "token_type": "Bearer", "expires_in": lifetime, "scope": token.scope}
 
 

@@ -16,6 +16,8 @@ from authserver.store.database import Database
 from authserver.store.queries import load
 
 _SQL = load("clients.sql")
+# What only an operator may give.
+_GIVEN = ("permissions", "access_token_lifetime", "tokens_per_minute")
 _COLUMN_OF_KEYS = next(at for at, column in enumerate(fields(Client)) if column.name == "jwks")
 
 
@@ -53,6 +55,15 @@ class NewSecret:
 
 
 @dataclass(frozen=True)
+class ExpiringSecret:
+    """A secret and when it expires (Unix seconds)."""
+
+    client_id: str
+    label: str
+    expires_at: int
+
+
+@dataclass(frozen=True)
 class ClientSummary:
     """One line of the list of clients."""
 
@@ -64,6 +75,7 @@ class ClientSummary:
     permissions: Sequence[str]
     created_at: int
     self_registered: bool
+    managed_by: str | None
 
 
 class Clients:
@@ -115,7 +127,7 @@ class Clients:
                 connection.execute(_SQL["insert"], row)
             except errors.UniqueViolation as error:
                 raise ClientExists(client_id) from error
-            if metadata.permissions or metadata.access_token_lifetime is not None:
+            if any(getattr(metadata, name) not in (None, (), []) for name in _GIVEN):
                 connection.execute(_SQL["give"], row)
             if secret is not None:
                 connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
@@ -195,6 +207,21 @@ class Clients:
         if self._database.fetch_one(_SQL["delete_secret"], {"client_id": client_id, "label": label}) is None:
             raise NoSuchSecret(label)
 
+    def note_use(self, client: Client, secret: ClientSecret, now: int, interval: int) -> None:
+        """Note that the client has used the secret now, unless a use within the last `interval` seconds is noted."""
+        parameters = {"client": client.id, "secret_hash": secret.secret_hash, "now": now, "before": now - interval}
+        self._database.fetch_one(_SQL["note_use"], parameters)
+
+    def expiring_secrets(self, now: int, within: int) -> Sequence[ExpiringSecret]:
+        """The secrets that are good now and will not be `within` seconds from now, the first to expire first."""
+        rows = self._database.fetch_all(_SQL["expiring_secrets"], {"now": now, "until": now + within})
+        return [ExpiringSecret(*row) for row in rows]
+
+    def count_expiring_secrets(self, now: int, within: int) -> int:
+        """How many secrets `expiring_secrets` would give; for metrics."""
+        row = self._database.fetch_one(_SQL["count_expiring_secrets"], {"now": now, "until": now + within})
+        return int(row[0]) if row else 0
+
     @staticmethod
     def _require_registration(connection: Any, client_id: str, registration_token_hash: bytes) -> str:
         """The method that the client authenticates by."""
@@ -232,7 +259,7 @@ def _column(value: object) -> object:
 
 
 _NOBODY = (
-    *(None,) * 18,
+    *(None,) * 21,
     [{"label": "", "secret_hash": "00" * 32, "created_at": 0, "expires_at": None, "last_used_at": None}],
 )
 

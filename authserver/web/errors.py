@@ -8,7 +8,7 @@ from typing import Any
 
 import falcon
 
-from authserver.oauth.errors import InvalidClient, InvalidToken, MissingToken, OAuthError, Throttled
+from authserver.oauth.errors import InvalidClient, InvalidToken, MissingToken, OAuthError, TooManyRequests
 from authserver.store.database import Unavailable
 from authserver.web.request_id import request_id
 
@@ -36,7 +36,7 @@ def refuse(resp: falcon.Response, status: int | str, code: str, description: str
 def _refused(req: falcon.Request, resp: falcon.Response, error: OAuthError, _params: dict[str, Any]) -> None:
     _log.info("refused: %s", error.reason, extra={"request_id": request_id(req), "error_code": error.code})
     refuse(resp, error.status, error.code, error.description)
-    if isinstance(error, Throttled):
+    if isinstance(error, TooManyRequests):
         resp.set_header("Retry-After", str(error.retry_after))
     elif isinstance(error, InvalidClient):
         resp.set_header("WWW-Authenticate", f'Basic realm="{REALM}"')
