@@ -1,6 +1,6 @@
 """The command line: one command per file.
 
-Exit status: 0 done, 1 it could not be done (one line on standard error says why), 2 wrong usage.
+Exit status: 0 done, 1 it could not be done (one line on standard error says why), 2 wrong usage. See docs/cli.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give its exit status."""
     options = make_parser().parse_args(arguments)
     try:
-        options.run(options)
+        status = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a traceback would quote the error's text
         print(f"authserver: {_explain(error)}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 def _explain(error: Exception) -> str:

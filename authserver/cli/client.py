@@ -1,4 +1,4 @@
-"""authserver client create|update|list|show|secret|keys|bind|unbind|revoke-tokens|delete"""
+"""authserver client create|update|secret|keys|revoke-tokens|delete, and what its other files have"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from authserver.cli import client_binding, client_show
+from authserver.cli import client_apply, client_binding, client_show
 from authserver.cli.client_options import add_metadata_options, with_options
 from authserver.cli.common import CommandError, Subparsers, duration, open_server, read_json
 from authserver.cli.output import add_json_always, add_yes, confirm
@@ -40,6 +40,7 @@ def add_to(commands: Subparsers) -> None:
     add_metadata_options(update)
     update.set_defaults(run=_update)
     client_show.add_to(actions)
+    client_apply.add_to(actions)
     _add_secret(actions)
     keys = actions.add_parser("keys", help="let a client prove itself with these keys only; others and secrets end")
     keys.add_argument("client_id")

@@ -89,9 +89,9 @@ class Clients:
         row = self._database.fetch_one(_SQL["load"], {"client_id": client_id})
         if row is None or row[0] is None:
             # As much work as for a client that there is.
-            _client(_NOBODY)
+            client_of(_NOBODY)
             return None
-        return _client(row)
+        return client_of(row)
 
     def is_current(self, client: Client) -> bool:
         """Whether a client that was loaded earlier is still the present row."""
@@ -118,8 +118,8 @@ class Clients:
         """
         with self._database.transaction() as connection:
             by_itself = registration_token_hash is not None
-            self._claim(connection, client_id, metadata, share=share_resources, by_itself=by_itself)
-            row = _columns(metadata) | {
+            claim_resources(connection, client_id, metadata, share=share_resources, by_itself=by_itself)
+            row = columns_of(metadata) | {
                 "client_id": client_id,
                 "registration_token_hash": registration_token_hash,
             }
@@ -130,7 +130,7 @@ class Clients:
             if any(getattr(metadata, name) not in (None, (), []) for name in _GIVEN):
                 connection.execute(_SQL["give"], row)
             if secret is not None:
-                connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
+                connection.execute(_SQL["insert_secret"], secret_row(client_id, secret))
 
     def replace(
         self, client_id: str, registration_token_hash: bytes, metadata: ClientMetadata, secret: NewSecret
@@ -142,14 +142,14 @@ class Clients:
         """
         with self._database.transaction() as connection:
             before = self._require_registration(connection, client_id, registration_token_hash)
-            self._claim(connection, client_id, metadata, share=False, by_itself=True)
-            connection.execute(_SQL["replace"], _columns(metadata) | {"client_id": client_id})
+            claim_resources(connection, client_id, metadata, share=False, by_itself=True)
+            connection.execute(_SQL["replace"], columns_of(metadata) | {"client_id": client_id})
             if metadata.token_endpoint_auth_method not in SECRET_METHODS:
                 connection.execute(_SQL["delete_secrets"], {"client_id": client_id})
                 return False
             if before in SECRET_METHODS:
                 return False
-            connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
+            connection.execute(_SQL["insert_secret"], secret_row(client_id, secret))
             return True
 
     def update(self, client: Client, metadata: ClientMetadata, *, share_resources: bool) -> None:
@@ -158,15 +158,15 @@ class Clients:
         Raises ChangedMeanwhile; ResourceIdentifierTaken unless `share_resources`.
         """
         with self._database.transaction() as connection:
-            self._claim(connection, client.client_id, metadata, share=share_resources, by_itself=False)
-            row = _columns(metadata) | {"client": client.id, "version": client.version}
+            claim_resources(connection, client.client_id, metadata, share=share_resources, by_itself=False)
+            row = columns_of(metadata) | {"client": client.id, "version": client.version}
             if connection.execute(_SQL["update"], row).fetchone() is None:
                 raise ChangedMeanwhile(client.client_id)
 
     def replace_keys(self, client_id: str, metadata: ClientMetadata) -> None:
         """Let the client prove itself with the keys of `metadata` only; its secrets end. Raises NoSuchClient."""
         with self._database.transaction() as connection:
-            row = _columns(metadata) | {"client_id": client_id}
+            row = columns_of(metadata) | {"client_id": client_id}
             if connection.execute(_SQL["replace_keys"], row).fetchone() is None:
                 raise NoSuchClient(client_id)
             connection.execute(_SQL["delete_secrets"], {"client_id": client_id})
@@ -196,7 +196,7 @@ class Clients:
         """Give the client one more secret. Raises NoSuchClient, SecretLabelExists."""
         with self._database.transaction() as connection:
             try:
-                added = connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret)).fetchone()
+                added = connection.execute(_SQL["insert_secret"], secret_row(client_id, secret)).fetchone()
             except errors.UniqueViolation as error:
                 raise SecretLabelExists(secret.label) from error
         if added is None:
@@ -233,24 +233,26 @@ class Clients:
             raise NoSuchClient(client_id)
         return str(row[0])
 
-    @staticmethod
-    def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool, by_itself: bool) -> None:
-        if not metadata.resource_identifiers:
-            return
-        # Also for one who shares: whoever may not share must see what is being claimed at this instant.
-        connection.execute(_SQL["lock_resource_identifiers"])
-        if share:
-            return
-        claim = {
-            "client_id": client_id,
-            "resource_identifiers": list(metadata.resource_identifiers),
-            "by_itself": by_itself,
-        }
-        if connection.execute(_SQL["resource_identifier_claimed"], claim).fetchone() is not None:
-            raise ResourceIdentifierTaken
+
+def claim_resources(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool, by_itself: bool) -> None:
+    """Return if the client may have its resource identifiers. Raises ResourceIdentifierTaken unless `share`."""
+    if not metadata.resource_identifiers:
+        return
+    # Also for one who shares: whoever may not share must see what is being claimed at this instant.
+    connection.execute(_SQL["lock_resource_identifiers"])
+    if share:
+        return
+    claim = {
+        "client_id": client_id,
+        "resource_identifiers": list(metadata.resource_identifiers),
+        "by_itself": by_itself,
+    }
+    if connection.execute(_SQL["resource_identifier_claimed"], claim).fetchone() is not None:
+        raise ResourceIdentifierTaken
 
 
-def _columns(metadata: ClientMetadata) -> dict[str, Any]:
+def columns_of(metadata: ClientMetadata) -> dict[str, Any]:
+    """The columns of a client's metadata, as parameters."""
     return {name: _column(value) for name, value in asdict(metadata).items()}
 
 
@@ -264,7 +266,8 @@ _NOBODY = (
 )
 
 
-def _client(row: tuple[Any, ...]) -> Client:
+def client_of(row: tuple[Any, ...]) -> Client:
+    """The client that a row of `load` is."""
     *columns, secrets = row
     keys = _COLUMN_OF_KEYS
     columns[keys] = RegisteredKeys(columns[keys]) if columns[keys] is not None else None
@@ -275,7 +278,8 @@ def _secret(value: dict[str, Any]) -> ClientSecret:
     return ClientSecret(**value | {"secret_hash": bytes.fromhex(value["secret_hash"])})
 
 
-def _secret_row(client_id: str, secret: NewSecret) -> dict[str, Any]:
+def secret_row(client_id: str, secret: NewSecret) -> dict[str, Any]:
+    """The parameters that store a secret."""
     return {
         "client_id": client_id,
         "label": secret.label,
