@@ -156,7 +156,10 @@ def test_every_dependency_is_explained(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", *(f"docs/{name}.md" for name in ("operations", "api", "kubernetes", "workload-identity"))],
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("operations", "api", "kubernetes", "workload-identity", "clients", "cli")),
+    ],
 )
 def test_links_in_documents_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document

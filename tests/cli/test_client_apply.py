@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+
+from authserver.oauth import client_document
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 B = "https://b.example"
@@ -331,3 +334,18 @@ def test_a_file_that_is_there_is_never_written_over(apply: Any, document: Path, 
     # A secret that an interrupted run has left is taken as it is.
     kept.write_text("ascs_" + "ab" * 22)
     assert "secret made: (none) -> taken from made.secret" in apply().stdout
+
+
+def test_the_documentation_has_every_member_and_its_example_applies(
+    apply: Any, repository: Path, tmp_path: Path
+) -> None:
+    text = (repository / "docs/clients.md").read_text()
+    documented = {
+        name for names in re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", names)
+    }
+    members = {"managed_by", "clients", *client_document._MEMBERS}
+    members |= {"issuer", "subject", "service_account", "label", "file", "generate", "expires_at"}
+    assert documented == members
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "service-a.secret").write_text(SECRET)
+    assert apply(text=example).stdout.startswith("+ service-a\n")

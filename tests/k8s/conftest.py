@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir() if path.is_dir())
-CNPG = "base with postgres-cnpg"  # the component that no overlay has by default
+CNPG = "base with clients and postgres-cnpg"  # the components that no overlay has by default
 
 Document = dict[str, Any]
 
@@ -40,9 +40,9 @@ def _assembled(directory: Path) -> tuple[Document, ...]:
     for document in (d for d in documents if d["kind"] == "ConfigMap"):
         plain = document["metadata"]["name"]
         document["metadata"]["name"] = f"{plain}-{_content_hash(document)}"
-        for source in (s for c in _containers(documents) for s in c.get("envFrom", [])):
-            if source["configMapRef"]["name"] == plain:
-                source["configMapRef"]["name"] = document["metadata"]["name"]
+        for reference in _references(documents):
+            if reference["name"] == plain:
+                reference["name"] = document["metadata"]["name"]
     return tuple(documents)
 
 
@@ -56,7 +56,7 @@ def _accumulate(directory: Path, documents: list[Document]) -> list[Document]:
     for name in kustomization.pop("components", []):
         documents = _accumulate(directory / name, documents)
     for generator in kustomization.pop("configMapGenerator", []):
-        _generate(generator, documents)
+        _generate(generator, documents, directory)
     for patch in kustomization.pop("patches", []):
         operations = yaml.safe_load(patch["patch"] if "patch" in patch else (directory / patch["path"]).read_text())
         for document in documents:
@@ -86,13 +86,15 @@ def _transform(
             container["image"] = _replaced(container["image"], image)
 
 
-def _generate(generator: dict[str, Any], documents: list[Document]) -> None:
-    data = dict(literal.split("=", 1) for literal in generator["literals"])
+def _generate(generator: dict[str, Any], documents: list[Document], directory: Path) -> None:
+    data = dict(literal.split("=", 1) for literal in generator.get("literals", []))
+    data |= {Path(name).name: (directory / name).read_text() for name in generator.get("files", [])}
     if generator.get("behavior") == "merge":
         found = (d for d in documents if (d["kind"], d["metadata"]["name"]) == ("ConfigMap", generator["name"]))
         next(found)["data"].update(data)
         return
-    metadata = {"name": generator["name"], "labels": dict(generator["options"]["labels"])}
+    labels = generator.get("options", {}).get("labels")
+    metadata = {"name": generator["name"], **({"labels": dict(labels)} if labels else {})}
     documents.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 
 
@@ -118,11 +120,23 @@ def _metadata(document: Document, *, templates: bool) -> Iterator[dict[str, Any]
             yield from _metadata(spec[key], templates=True)
 
 
-def _containers(documents: list[Document]) -> Iterator[dict[str, Any]]:
+def _pods(documents: list[Document]) -> Iterator[dict[str, Any]]:
     for document in documents:
         spec = document.get("spec", {})
-        pod = spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec", {})
+        yield spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec", {})
+
+
+def _containers(documents: list[Document]) -> Iterator[dict[str, Any]]:
+    for pod in _pods(documents):
         yield from (*pod.get("initContainers", []), *pod.get("containers", []))
+
+
+def _references(documents: list[Document]) -> Iterator[dict[str, Any]]:
+    """What names a ConfigMap."""
+    for container in _containers(documents):
+        yield from (source["configMapRef"] for source in container.get("envFrom", []))
+    for volume in (volume for pod in _pods(documents) for volume in pod.get("volumes", [])):
+        yield from (s["configMap"] for s in volume.get("projected", {}).get("sources", []) if "configMap" in s)
 
 
 def _replaced(reference: str, image: dict[str, str]) -> str:
@@ -150,8 +164,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Any:
         here = os.path.relpath(K8S, made)
         (made / "kustomization.yaml").write_text(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: authserver\n"
-            f"resources: [{here}/base]\ncomponents: [{here}/components/postgres-cnpg]\n"
+            f"resources: [{here}/base]\ncomponents: [{here}/components/clients, {here}/components/postgres-cnpg]\n"
+            "configMapGenerator: [{name: authserver-clients, files: [clients.yaml]}]\n"
         )
+        (made / "clients.yaml").write_text("managed_by: platform\nclients:\n  - client_id: service-a\n")
         return made
 
     return find

@@ -16,12 +16,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import kubernetes_validate
 
+from authserver.cli import make_parser
 from authserver.config import SETTINGS
 from resource_server.config import SETTINGS as RESOURCE_SERVER_SETTINGS
 
 Document = dict[str, Any]
 Documents = tuple[Document, ...]
 
+CNPG = "base with clients and postgres-cnpg"
 KUBERNETES = ("1.36", "1.37")
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 SOURCES = sorted(K8S.rglob("*.yaml"))
@@ -184,7 +186,7 @@ def test_the_settings_are_ones_that_the_servers_know(documents: Documents) -> No
     # What libpq reads itself begins with PG.
     known = {s.variable for s in SETTINGS} | {s.variable + "_FILE" for s in SETTINGS if s.secret}
     known |= {setting.name for setting in RESOURCE_SERVER_SETTINGS}
-    for config_map in kind(documents, "ConfigMap"):
+    for config_map in (c for c in kind(documents, "ConfigMap") if "clients.yaml" not in c["data"]):
         assert {name for name in config_map["data"] if not name.startswith("PG")} <= known
 
 
@@ -253,11 +255,30 @@ def test_the_migration_runs_before_maintenance_in_one_job(documents: Documents) 
     assert [c["args"] for c in pod["containers"]] == [["authserver", "maintain"]]
 
 
+def test_the_clients_job_applies_what_the_overlay_declares(render: Any) -> None:
+    documents = render(CNPG)
+    (container,) = pod_template(named(documents, "Job", "authserver-clients"))["spec"]["containers"]
+    command, path = container["args"][:3], Path(container["args"][4])
+    assert command == ["authserver", "client", "apply"]
+    options = make_parser().parse_args(container["args"][1:])
+    assert (options.prune, options.yes) == (True, True)
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = pod_template(named(documents, "Job", "authserver-clients"))["spec"]["volumes"]
+    (volume,) = [volume for volume in volumes if volume["name"] == mounts[str(path.parent)]]
+    config_map, secret = (source[next(iter(source))] for source in volume["projected"]["sources"])
+    assert named(documents, "ConfigMap", config_map["name"])["data"][path.name].startswith("managed_by: platform")
+    assert secret == {"name": "authserver-clients", "optional": True}
+
+
 def test_all_workloads_use_one_image_and_one_database_volume(documents: Documents) -> None:
     ours = [c for c in containers(documents) if c["name"] != "postgres"]
     assert len({c["image"] for c in ours}) == 1
     volumes = [v for pod in pods(documents) for v in pod["volumes"] if v["name"] == "database"]
-    assert len(volumes) == 3
+    names = {w["metadata"]["name"] for w in workloads(documents)}
+    assert len(volumes) == len(
+        names & {"authserver", "authserver-migrate", "authserver-maintain", "authserver-clients"}
+    )
+    assert len(volumes) >= 3
     assert all(volume == volumes[0] for volume in volumes)
 
 
