@@ -14,12 +14,24 @@ from pathlib import Path
 from traceback import extract_tb
 
 from authserver import __version__
-from authserver.cli import client, config, dev, initial_access_token, issuer, keys, maintain, migrate, serve
+from authserver.cli import (
+    client,
+    completion,
+    config,
+    dev,
+    doctor,
+    initial_access_token,
+    issuer,
+    keys,
+    maintain,
+    migrate,
+    serve,
+)
 from authserver.cli.common import CommandError
 from authserver.config import ConfigError
 from authserver.store.database import SchemaBehind, Unavailable
 
-_COMMANDS = (serve, migrate, maintain, client, issuer, initial_access_token, keys, config, dev)
+_COMMANDS = (serve, migrate, maintain, client, issuer, initial_access_token, keys, doctor, config, completion, dev)
 
 
 def make_parser() -> argparse.ArgumentParser:

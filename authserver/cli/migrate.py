@@ -79,4 +79,5 @@ def _tell_plan(options: argparse.Namespace, plan: Plan, adopt: str, apply: str) 
 
 
 def _progress(line: str) -> None:
-    print(line, file=sys.stderr)
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)

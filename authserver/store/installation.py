@@ -1,0 +1,46 @@
+"""What a database says of itself and of whom it is asked by; for `authserver doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from authserver.store.database import Database
+from authserver.store.queries import load
+
+_SQL = load("installation.sql")
+
+
+@dataclass(frozen=True)
+class Role:
+    """The role that a connection has, and what makes it more than one that serves requests."""
+
+    name: str
+    is_superuser: bool
+    makes_tables: bool
+    owns_tables: bool
+
+
+class Installation:
+    """One database. Every method may raise Unavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def clock(self) -> float:
+        """The database's time, in Unix seconds."""
+        row = self._database.fetch_one(_SQL["clock"])
+        return float(row[0]) if row else 0.0
+
+    def role(self) -> Role:
+        """The role that is in force."""
+        (row,) = self._database.fetch_all(_SQL["role"])
+        return Role(*row)
+
+    def lacking(self) -> list[str]:
+        """The rights that serving requests needs and this role has not."""
+        return [right for (right,) in self._database.fetch_all(_SQL["lacking"])]
+
+    def throttled(self, minute: int, limit: int) -> int:
+        """How many were refused lately because they had failed to authenticate `limit` times in a minute."""
+        row = self._database.fetch_one(_SQL["throttled"], {"minute": minute, "limit": limit})
+        return int(row[0]) if row else 0
