@@ -59,7 +59,10 @@ def _apply(options: argparse.Namespace) -> int:
         )
     secrets = [secret for client in declared.clients for secret in client.secrets or ()]
     try:
-        with open_server(patient=True) as server, secret_files(document.directory, secrets) as files:
+        with (
+            open_server(patient=True) as server,
+            secret_files(document.directory, secrets, may_be_elsewhere=options.dry_run) as files,
+        ):
             planned = apply_clients(server, declared, files, prune=options.prune, keep=False)
             if not options.dry_run and planned:
                 _agree(options, planned)

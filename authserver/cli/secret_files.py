@@ -11,15 +11,18 @@ from authserver.cli.common import CommandError
 from authserver.flows.apply_clients import SecretFiles
 from authserver.oauth.client_document import DeclaredSecret
 from authserver.oauth.credentials import CLIENT_SECRET, is_client_secret
+from authserver.store.database import Unavailable
 
 _MAX_BYTES = 4096
 
 
 @contextmanager
-def secret_files(directory: Path, secrets: Iterable[DeclaredSecret]) -> Iterator[SecretFiles]:
+def secret_files(
+    directory: Path, secrets: Iterable[DeclaredSecret], *, may_be_elsewhere: bool
+) -> Iterator[SecretFiles]:
     """The files that secrets name, relative to a directory. Those written are removed again if anything raises.
 
-    Raises CommandError.
+    `may_be_elsewhere`: a file may be missing though it is not to be made. Raises CommandError.
     """
     written: list[Path] = []
 
@@ -37,19 +40,28 @@ def secret_files(directory: Path, secrets: Iterable[DeclaredSecret]) -> Iterator
             raise CommandError(f"{target}: cannot be written: {type(error).__name__}") from None
 
     try:
-        yield SecretFiles({secret.file: _read(directory / secret.file, secret) for secret in secrets}, write)
+        yield SecretFiles(
+            {
+                secret.file: _read(directory / secret.file, may_be_missing=secret.generate or may_be_elsewhere)
+                for secret in secrets
+            },
+            write,
+        )
+    except Unavailable:
+        # Perhaps it was committed, and this is all there is of the secrets: the next run takes the files as they are.
+        raise
     except BaseException:
         for target in written:
             target.unlink(missing_ok=True)
         raise
 
 
-def _read(path: Path, secret: DeclaredSecret) -> str | None:
+def _read(path: Path, *, may_be_missing: bool) -> str | None:
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES).decode("ascii").strip()
     except FileNotFoundError:
-        if secret.generate:
+        if may_be_missing:
             return None
         raise CommandError(f"{path}: is not there (with generate: true it is made)") from None
     except (OSError, UnicodeDecodeError) as error:

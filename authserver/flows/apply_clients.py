@@ -203,7 +203,7 @@ class _Application:
         what = f"secret {secret.label}"
         if value is None:
             value = self.made.setdefault(secret.file, make_credential(CLIENT_SECRET, self._server.random))
-            after = f"made, and written to {secret.file}"
+            after = f"made, and written to {secret.file}" if secret.generate else f"to come from {secret.file}"
         else:
             after = f"taken from {secret.file}"
         if replace:

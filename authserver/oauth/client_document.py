@@ -184,6 +184,8 @@ def _secret(entry: object, place: Place) -> DeclaredSecret:
 def _binding(entry: object, place: Place) -> tuple[str, str]:
     members = _Members(entry, place, ("issuer", "subject", "service_account"))
     issuer = members.required("issuer", _text)
+    if not issuer.isprintable():
+        raise InvalidDocument((*place, "issuer"), "must be the name of a trusted issuer")
     subject, account = members.get("subject", _text), members.get("service_account", _text)
     if (subject is None) == (account is None):
         raise InvalidDocument(place, "must have a subject or a service_account, one of them")

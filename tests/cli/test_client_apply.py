@@ -136,6 +136,12 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(apply: Any, state: A
     assert "    binding prod system:serviceaccount:shop:pod: bound -> (none)\n" in shown
 
 
+def test_a_dry_run_needs_no_secrets(apply: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.secret").unlink()
+    assert "is not there" in apply(status=1).stderr
+    assert "secret current: (none) -> to come from a.secret" in apply("--dry-run").stdout
+
+
 def test_export_is_what_apply_takes(apply: Any, run: Run, document: Path, tmp_path: Path, state: Any) -> None:
     apply()
     run("client", "create", "by-hand", "--scope", "read", "--default-scope", "", "--token-format", "opaque")
@@ -290,6 +296,7 @@ GOOD = "clients:\n- client_id: good\n"
         (GOOD + "- client_id: a\n  secrets: [{label: x, file: no/f, generate: true}]\n", "cannot be written"),
         (GOOD + "- client_id: a\n  secret: hunter2\n", "clients[1].secret: is unknown here"),
         (GOOD + "- client_id: a\n  bindings: [{issuer: none, subject: x}]\n", "there is no trusted issuer 'none'"),
+        (GOOD + '- client_id: a\n  bindings: [{issuer: "\\0", subject: x}]\n', "must be the name of a trusted issuer"),
         (GOOD + "- client_id: a\n  bindings: [{issuer: prod}]\n", "must have a subject or a service_account"),
         (
             GOOD + "- client_id: a\n  bindings: [{issuer: prod, service_account: s/default}]\n",
