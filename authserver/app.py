@@ -92,6 +92,7 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
         initial_access_token_hash=hash_credential(initial) if initial else None,
         key_encryption=config.key_encryption_key,
         signing_algorithm=config.signing_algorithm,
+        tokens_per_minute=config.tokens_per_minute,
         trusted_proxies=config.forwarded_allow_ips,
     )
     try:

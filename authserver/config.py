@@ -23,7 +23,6 @@ _OTEL = (
     "opentelemetry.sdk.trace",
     "opentelemetry.exporter.otlp.proto.http",
     "opentelemetry.instrumentation.wsgi",
-    "opentelemetry.instrumentation.psycopg",
 )
 
 
@@ -194,6 +193,12 @@ SETTINGS: tuple[Setting, ...] = (
         _integer(1, 86400),
     ),
     Setting(
+        "TOKENS_PER_MINUTE",
+        "0",
+        "Access tokens that a client may be issued in a minute, unless it has a number of its own. 0: any number.",
+        _integer(0, 1_000_000),
+    ),
+    Setting(
         "INITIAL_ACCESS_TOKEN",
         "",
         "Bearer token that may register clients, beside those made with the command line. Empty: none.",
@@ -297,6 +302,7 @@ class Config:
     database_pooler: str
     issuer: str
     access_token_lifetime: int
+    tokens_per_minute: int
     initial_access_token: str | None = field(repr=False)
     key_encryption_key: KeyEncryption | None = field(repr=False)
     signing_algorithm: str

@@ -94,7 +94,7 @@ GRANT SELECT ON revocation_feed, revocation_feed_marks TO authserver_app;
 
 -- Registration makes, changes and deletes clients, and takes the secrets of one that goes over to keys.
 GRANT SELECT, DELETE ON clients TO authserver_app;
-GRANT SELECT, INSERT, DELETE ON client_secrets TO authserver_app;
+GRANT SELECT, INSERT, UPDATE (last_used_at), DELETE ON client_secrets TO authserver_app;
 GRANT USAGE ON client_versions TO authserver_app;
 
 -- Whether one may register, not who was given the right.
@@ -104,8 +104,9 @@ GRANT SELECT (token_hash, expires_at) ON initial_access_tokens TO authserver_app
 GRANT SELECT, INSERT ON assertion_jtis TO authserver_app;
 GRANT SELECT ON trusted_issuers, client_bindings TO authserver_app;
 
--- Failures are counted.
+-- Failures are counted, and tokens where a client is issued many.
 GRANT SELECT, INSERT, UPDATE (failures) ON authentication_failures TO authserver_app;
+GRANT SELECT, INSERT, UPDATE (tokens) ON issued_tokens TO authserver_app;
 
 -- Private keys are encrypted. Only `authserver maintain` and `keys` make, change and delete them.
 GRANT SELECT ON signing_keys, signing_key_ring TO authserver_app;
@@ -117,7 +118,8 @@ DECLARE
         SELECT string_agg(quote_ident(attname), ', ')
           FROM pg_attribute
          WHERE attrelid = 'clients'::regclass AND attnum > 0 AND NOT attisdropped
-           AND attname NOT IN ('id', 'created_at', 'permissions', 'access_token_lifetime', 'tokens_valid_from'));
+           AND attname NOT IN ('id', 'created_at', 'permissions', 'access_token_lifetime', 'tokens_per_minute', 'managed_by',
+                               'tokens_valid_from'));
 BEGIN
     EXECUTE format('GRANT INSERT (%1$s), UPDATE (%1$s) ON clients TO authserver_app', writable);
 END

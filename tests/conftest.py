@@ -94,6 +94,7 @@ def database_url(migrated_database: str) -> str:
             "initial_access_tokens",
             "signing_keys",
             "authentication_failures",
+            "issued_tokens",
             *PARTITIONED_TABLES,
         ):
             connection.execute(f'DELETE FROM "{table}"')

@@ -134,7 +134,7 @@ def test_the_conformance_table_is_complete_and_true(repository: Path) -> None:
         re.MULTILINE,
     )
     expected = {
-        *(f"T{n}" for n in range(1, 26)),
+        *(f"T{n}" for n in range(1, 27)),
         *(f"A{n}" for n in range(1, 7)),
         *(f"I{n}" for n in range(1, 9)),
         "I4a",
@@ -163,6 +163,8 @@ _LINKED = (
     "operations",
     "api",
     "audit",
+    "cli",
+    "clients",
     "configuration",
     "kubernetes",
     "workload-identity",

@@ -1,6 +1,6 @@
 """The command line: one command per file.
 
-Exit status: 0 done, 1 it could not be done (one line on standard error says why), 2 wrong usage.
+Exit status: 0 done, 1 it could not be done (one line on standard error says why), 2 wrong usage. See docs/cli.md.
 """
 
 from __future__ import annotations
@@ -14,12 +14,24 @@ from pathlib import Path
 from traceback import extract_tb
 
 from authserver import __version__
-from authserver.cli import client, config, dev, initial_access_token, issuer, keys, maintain, migrate, serve
+from authserver.cli import (
+    client,
+    completion,
+    config,
+    dev,
+    doctor,
+    initial_access_token,
+    issuer,
+    keys,
+    maintain,
+    migrate,
+    serve,
+)
 from authserver.cli.common import CommandError
 from authserver.config import ConfigError
 from authserver.store.database import SchemaBehind, Unavailable
 
-_COMMANDS = (serve, migrate, maintain, client, issuer, initial_access_token, keys, config, dev)
+_COMMANDS = (serve, migrate, maintain, client, issuer, initial_access_token, keys, doctor, config, completion, dev)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give its exit status."""
     options = make_parser().parse_args(arguments)
     try:
-        options.run(options)
+        status = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -51,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a traceback would quote the error's text
         print(f"authserver: {_explain(error)}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 def _explain(error: Exception) -> str:

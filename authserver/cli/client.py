@@ -1,4 +1,4 @@
-"""authserver client create|update|list|show|secret|keys|bind|unbind|revoke-tokens|delete"""
+"""authserver client create|update|secret|keys|revoke-tokens|delete, and what its other files have"""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from authserver.cli import client_binding
+from authserver.cli import client_apply, client_binding, client_show
 from authserver.cli.client_options import add_metadata_options, with_options
-from authserver.cli.common import CommandError, Subparsers, duration, open_server, read_json, table, timestamp, when
+from authserver.cli.common import CommandError, Subparsers, duration, open_server, read_json
+from authserver.cli.output import add_json_always, add_yes, confirm
 from authserver.flows.register import add_secret, create_client, replace_keys
+from authserver.flows.server import AuthorizationServer
 from authserver.flows.update_client import update_client
 from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
 from authserver.oauth.credentials import InvalidLabel
@@ -37,10 +39,8 @@ def add_to(commands: Subparsers) -> None:
     update.add_argument("client_id")
     add_metadata_options(update)
     update.set_defaults(run=_update)
-    actions.add_parser("list", help="one line for each client").set_defaults(run=_list)
-    show = actions.add_parser("show", help="everything known of a client, as JSON")
-    show.add_argument("client_id")
-    show.set_defaults(run=_show)
+    client_show.add_to(actions)
+    client_apply.add_to(actions)
     _add_secret(actions)
     keys = actions.add_parser("keys", help="let a client prove itself with these keys only; others and secrets end")
     keys.add_argument("client_id")
@@ -48,10 +48,12 @@ def add_to(commands: Subparsers) -> None:
     keys.set_defaults(run=_keys)
     revoke = actions.add_parser("revoke-tokens", help="make all tokens inactive that it has been issued up to now")
     revoke.add_argument("client_id")
+    add_yes(revoke)
     revoke.set_defaults(run=_revoke_tokens)
     client_binding.add_to(actions)
     delete = actions.add_parser("delete", help="delete a client; its tokens stop working at once")
     delete.add_argument("client_id")
+    add_yes(delete)
     delete.set_defaults(run=_delete)
 
 
@@ -61,6 +63,7 @@ def _add_create(actions: Subparsers) -> None:
     add_metadata_options(create)
     _add_key_options(create, required=False)
     create.add_argument("--no-secret", action="store_true", help="it is to be bound to a workload (see 'client bind')")
+    add_json_always(create)
     create.set_defaults(run=_create)
 
 
@@ -78,11 +81,12 @@ def _add_secret(actions: Subparsers) -> None:
     add.add_argument("client_id")
     add.add_argument("--label", required=True)
     add.add_argument("--expires", type=duration, metavar="DURATION", help="such as 12h or 30d (default: never)")
+    add_json_always(add)
     add.set_defaults(run=_secret_add)
     remove = secrets.add_parser("remove", help="withdraw a secret; it stops working at once")
     remove.add_argument("client_id")
     remove.add_argument("--label", required=True)
-    remove.add_argument("--yes", action="store_true", help="also if it is the last one that has not expired")
+    add_yes(remove, "do not ask, also if it is the last one that has not expired")
     remove.set_defaults(run=_secret_remove)
 
 
@@ -136,54 +140,6 @@ def _update(options: argparse.Namespace) -> None:
         raise CommandError("the client was changed by another command at the same moment: try again") from None
 
 
-def _list(_options: argparse.Namespace) -> None:
-    with open_server() as server:
-        clients = server.clients.list()
-    rows = [
-        (
-            c.client_id,
-            c.client_name or "",
-            " ".join(c.scopes),
-            " ".join(c.audiences),
-            " ".join(c.resource_identifiers),
-            when(c.created_at),
-        )
-        for c in clients
-    ]
-    print(table(("CLIENT ID", "NAME", "SCOPE", "AUDIENCES", "RESOURCES", "CREATED"), rows))
-
-
-def _show(options: argparse.Namespace) -> None:
-    with open_server() as server:
-        client = server.clients.load(options.client_id)
-        bindings = server.trusted_issuers.bindings(client_id=options.client_id)
-    if client is None:
-        raise _no_client(options)
-    document = {
-        "client_id": client.client_id,
-        "client_name": client.client_name,
-        "grant_types": client.grant_types,
-        "token_endpoint_auth_method": client.token_endpoint_auth_method,
-        "token_endpoint_auth_signing_alg": client.token_endpoint_auth_signing_alg,
-        "jwks": client.jwks.document if client.jwks else None,
-        "jwks_uri": client.jwks_uri,
-        "scope": " ".join(client.scopes),
-        "default_scope": " ".join(client.default_scopes),
-        "audiences": client.audiences,
-        "resource_identifiers": client.resource_identifiers,
-        "permissions": client.permissions,
-        "access_token_lifetime": client.access_token_lifetime,
-        "access_token_format": client.access_token_format,
-        "created_at": timestamp(client.created_at),
-        "secrets": [
-            {"label": s.label, "created_at": timestamp(s.created_at), "expires_at": timestamp(s.expires_at)}
-            for s in client.secrets
-        ],
-        "bindings": [{"issuer": b.issuer, "subject": b.subject} for b in bindings],
-    }
-    print(json.dumps(document, indent=2))
-
-
 def _secret_add(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
@@ -207,11 +163,14 @@ def _secret_remove(options: argparse.Namespace) -> None:
             if client is None:
                 raise _no_client(options)
             good = {s.label for s in client.secrets if s.expires_at is None or s.expires_at > server.now()}
-            if good == {options.label} and not options.yes:
-                raise CommandError(
-                    f"'{options.label}' is the last secret of '{options.client_id}', which then cannot authenticate;"
-                    " add another one first, or --yes to this command"
-                )
+            if options.label not in {secret.label for secret in client.secrets}:
+                raise NoSuchSecret(options.label)
+            confirm(
+                options,
+                f"'{options.label}' is the last secret of '{options.client_id}', which then cannot authenticate"
+                if good == {options.label}
+                else f"the secret '{options.label}' of '{options.client_id}' stops working at once",
+            )
             server.clients.remove_secret(options.client_id, options.label)
     except NoSuchSecret:
         raise CommandError(f"'{options.client_id}' has no secret labelled '{options.label}'") from None
@@ -220,6 +179,8 @@ def _secret_remove(options: argparse.Namespace) -> None:
 def _revoke_tokens(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
+            _require_client(server, options)
+            confirm(options, f"all tokens of '{options.client_id}' stop working at once")
             server.clients.revoke_tokens(options.client_id)
     except NoSuchClient:
         raise _no_client(options) from None
@@ -238,9 +199,18 @@ def _keys(options: argparse.Namespace) -> None:
 def _delete(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
+            _require_client(server, options)
+            confirm(
+                options, f"client '{options.client_id}' is deleted, and its secrets and tokens stop working at once"
+            )
             server.clients.delete(options.client_id)
     except NoSuchClient:
         raise _no_client(options) from None
+
+
+def _require_client(server: AuthorizationServer, options: argparse.Namespace) -> None:
+    if server.clients.load(options.client_id) is None:
+        raise _no_client(options)
 
 
 def _no_client(options: argparse.Namespace) -> CommandError:

@@ -11,7 +11,7 @@ from typing import Any
 from authserver.cli.common import CommandError, duration
 from authserver.oauth.client import ACCESS_TOKEN_FORMATS, CLIENT_CREDENTIALS, PERMISSIONS
 from authserver.oauth.errors import InvalidScope
-from authserver.oauth.registration import MAX_LIFETIME, ClientMetadata
+from authserver.oauth.registration import MAX_BUDGET, MAX_LIFETIME, ClientMetadata
 from authserver.oauth.resource import is_resource_identifier
 from authserver.oauth.scope import parse_scope
 
@@ -40,6 +40,11 @@ def add_metadata_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token-format", choices=ACCESS_TOKEN_FORMATS, help="(default: opaque)")
     parser.add_argument("--token-lifetime", metavar="DURATION", help=f"at most 24h; '{_THE_SERVERS}' for the server's")
     parser.add_argument(
+        "--tokens-per-minute",
+        metavar="NUMBER",
+        help=f"how many it may be issued; 0 for any number, '{_THE_SERVERS}' for the server's",
+    )
+    parser.add_argument(
         "--grant",
         action=argparse.BooleanOptionalAction,
         help="whether it gets tokens (default), or only introspects those of others",
@@ -58,6 +63,7 @@ def with_options(before: ClientMetadata, options: argparse.Namespace) -> ClientM
         "permissions": (options.permission, _given),
         "access_token_format": (options.token_format, str),
         "access_token_lifetime": (options.token_lifetime, _lifetime),
+        "tokens_per_minute": (options.tokens_per_minute, _budget),
         "grant_types": (options.grant, lambda grant: [CLIENT_CREDENTIALS] if grant else []),
     }
     changes = {member: reader(value) for member, (value, reader) in read.items() if value is not None}
@@ -77,6 +83,14 @@ def _lifetime(text: str) -> int | None:
     if seconds > MAX_LIFETIME:
         raise CommandError(f"--token-lifetime: '{text}' is more than 24h")
     return seconds
+
+
+def _budget(text: str) -> int | None:
+    if text == _THE_SERVERS:
+        return None
+    if not text.isdecimal() or len(text) > len(str(MAX_BUDGET)):
+        raise CommandError(f"--tokens-per-minute: '{text}' is not a number from 0 to {MAX_BUDGET}")
+    return int(text)
 
 
 def _scope(option: str, texts: Sequence[str]) -> list[str]:

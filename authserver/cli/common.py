@@ -94,6 +94,11 @@ def timestamp(seconds: int | None) -> str | None:
     return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
+def for_people(time_for_programs: str | None) -> str:
+    """What `timestamp` gave, as `when` has it."""
+    return "never" if time_for_programs is None else time_for_programs.replace("T", " ")
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned with spaces."""
     widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]

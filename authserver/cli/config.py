@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from operator import itemgetter
 
-from authserver.cli.common import Subparsers, open_database, table
+from authserver.cli.common import Subparsers, open_database
+from authserver.cli.output import add_json, emit_rows
 from authserver.config import describe, read_config, unknown_variables
 from authserver.store.conninfo import without_secrets
 
@@ -16,12 +18,18 @@ def add_to(commands: Subparsers) -> None:
         "config",
         help="show every setting with its value (secrets masked) and its meaning; exit status 1 if one is wrong",
     )
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
-def run(_options: argparse.Namespace) -> None:
-    rows = describe(os.environ, {"DATABASE_URL": without_secrets})
-    print(table(("SETTING", "VALUE", "MEANING"), rows), flush=True)
+def run(options: argparse.Namespace) -> None:
+    described = describe(os.environ, {"DATABASE_URL": without_secrets})
+    emit_rows(
+        options,
+        [{"setting": setting, "value": value, "meaning": meaning} for setting, value, meaning in described],
+        {heading.upper(): itemgetter(heading) for heading in ("setting", "value", "meaning")},
+    )
+    sys.stdout.flush()
     for line in unknown_variables(os.environ):
         print(f"authserver: warning: {line}", file=sys.stderr)
     read_config(os.environ)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from authserver.cli.common import CommandError, Subparsers, duration, open_server, table, when
+from authserver.cli.common import CommandError, Subparsers, duration, for_people, open_server, timestamp
+from authserver.cli.output import add_json, add_yes, confirm, emit, emit_rows
 from authserver.oauth.credentials import (
     INITIAL_ACCESS_TOKEN,
     InvalidLabel,
@@ -22,9 +23,13 @@ def add_to(commands: Subparsers) -> None:
     create.add_argument("label", help="what it is for")
     create.add_argument("--expires", type=duration, metavar="DURATION", help="such as 12h or 30d (default: never)")
     create.set_defaults(run=_create)
-    actions.add_parser("list", help="show the labels and expiries").set_defaults(run=_list)
+    all_ = actions.add_parser("list", help="show the labels and expiries")
+    all_.set_defaults(run=_list)
+    for parser in (create, all_):
+        add_json(parser)
     remove = actions.add_parser("remove", help="withdraw a token; what was registered with it stays")
     remove.add_argument("label")
+    add_yes(remove)
     remove.set_defaults(run=_remove)
 
 
@@ -40,18 +45,32 @@ def _create(options: argparse.Namespace) -> None:
             server.initial_access_tokens.add(options.label, hash_credential(token), expires_at)
         except LabelExists:
             raise CommandError(f"there is a token labelled '{options.label}' already") from None
-    print(token)
+    emit(options, {"label": options.label, "expires_at": timestamp(expires_at), "initial_access_token": token}, token)
 
 
-def _list(_options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> None:
     with open_server() as server:
-        rows = [(t.label, when(t.created_at), when(t.expires_at)) for t in server.initial_access_tokens.list()]
-    print(table(("LABEL", "CREATED", "EXPIRES"), rows))
+        tokens = server.initial_access_tokens.list()
+    rows = [
+        {"label": t.label, "created_at": timestamp(t.created_at), "expires_at": timestamp(t.expires_at)} for t in tokens
+    ]
+    emit_rows(
+        options,
+        rows,
+        {
+            "LABEL": lambda row: row["label"],
+            "CREATED": lambda row: for_people(row["created_at"]),
+            "EXPIRES": lambda row: for_people(row["expires_at"]),
+        },
+    )
 
 
 def _remove(options: argparse.Namespace) -> None:
     with open_server() as server:
         try:
+            if options.label not in {token.label for token in server.initial_access_tokens.list()}:
+                raise NoSuchLabel(options.label)
+            confirm(options, f"nobody can register with the token '{options.label}' any more")
             server.initial_access_tokens.remove(options.label)
         except NoSuchLabel:
             raise CommandError(f"there is no token labelled '{options.label}'") from None

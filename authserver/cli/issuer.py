@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
+from typing import Any
 
 from authserver.cli.common import CommandError, Subparsers, open_server, read_json, table
+from authserver.cli.output import add_json, add_yes, confirm, emit_for_terminal, emit_rows
 from authserver.fetch.documents import DEADLINE, FetchFailed
 from authserver.flows.workload_proof import fetch_keys
 from authserver.oauth.public_keys import ALGORITHMS, InvalidKeySet, RegisteredKeys
@@ -25,15 +26,18 @@ def add_to(commands: Subparsers) -> None:
     add.add_argument("--alg", action="append", choices=ALGORITHMS, help="may be repeated (default: all of them)")
     add.add_argument("--subject-claim", default="sub", metavar="CLAIM", help="names the workload (default: sub)")
     add.set_defaults(run=_add)
-    actions.add_parser("list", help="one line for each issuer").set_defaults(run=_list)
+    all_ = actions.add_parser("list", help="one line for each issuer")
+    all_.set_defaults(run=_list)
+    add_json(all_)
     for name, run, help_ in (
-        ("show", _show, "everything known of an issuer, with its bindings, as JSON"),
+        ("show", _show, "everything known of an issuer, with its bindings"),
         ("check", _check, "fetch its keys as the server does, and say what was found"),
         ("remove", _remove, "trust it no longer, at once; its bindings go with it"),
     ):
         action = actions.add_parser(name, help=help_)
         action.add_argument("name")
         action.set_defaults(run=run)
+        (add_yes if name == "remove" else add_json)(action)
     keys = actions.add_parser("keys", help="replace the keys of an issuer that was added with --jwks")
     keys.add_argument("name")
     keys.add_argument("--jwks", metavar="FILE", required=True)
@@ -59,11 +63,19 @@ def _add(options: argparse.Namespace) -> None:
         raise CommandError("there is an issuer of this name, or of this issuer and audience, already") from None
 
 
-def _list(_options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> None:
     with open_server() as server:
         issuers = server.trusted_issuers.list()
-    rows = [(i.name, i.issuer, i.audience, "given" if i.jwks else "by discovery") for i in issuers]
-    print(table(("NAME", "ISSUER", "AUDIENCE", "KEYS"), rows))
+    emit_rows(
+        options,
+        [_facts(issuer) for issuer in issuers],
+        {
+            "NAME": lambda row: row["name"],
+            "ISSUER": lambda row: row["issuer"],
+            "AUDIENCE": lambda row: row["audience"],
+            "KEYS": lambda row: "given" if row["jwks"] else "by discovery",
+        },
+    )
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -73,16 +85,27 @@ def _show(options: argparse.Namespace) -> None:
             bindings = server.trusted_issuers.bindings(issuer=options.name)
     except NoSuchIssuer:
         raise _no_issuer(options) from None
-    document = {
+    document = _facts(issuer) | {"bindings": [{"subject": b.subject, "client_id": b.client_id} for b in bindings]}
+    emit_for_terminal(options, document, lambda: _text(document))
+
+
+def _facts(issuer: TrustedIssuer) -> dict[str, Any]:
+    return {
         "name": issuer.name,
         "issuer": issuer.issuer,
         "audience": issuer.audience,
         "algorithms": list(issuer.algorithms),
         "subject_claim": issuer.subject_claim,
         "jwks": issuer.jwks.document if issuer.jwks else None,
-        "bindings": [{"subject": b.subject, "client_id": b.client_id} for b in bindings],
     }
-    print(json.dumps(document, indent=2))
+
+
+def _text(document: dict[str, Any]) -> str:
+    keys = f"{len(document['jwks']['keys'])} given (see --json)" if document["jwks"] else "by discovery"
+    facts = document | {"algorithms": " ".join(document["algorithms"]), "jwks": keys}
+    lines = [f"{name.ljust(len('subject_claim'))}  {value}" for name, value in facts.items() if name != "bindings"]
+    bound = [(each["subject"], each["client_id"]) for each in document["bindings"]]
+    return "\n".join(lines) + "\n\n" + (table(("SUBJECT", "CLIENT ID"), bound) if bound else "no bindings")
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -95,7 +118,11 @@ def _check(options: argparse.Namespace) -> None:
         raise _no_issuer(options) from None
     except (FetchFailed, InvalidKeySet) as error:
         raise CommandError(f"the key set of '{options.name}': {error}") from None
-    print(table(("KID", "ALGORITHMS"), [(key.kid or "", " ".join(key.algorithms)) for key in found.keys]))
+    emit_rows(
+        options,
+        [{"kid": key.kid, "algorithms": list(key.algorithms)} for key in found.keys],
+        {"KID": lambda row: row["kid"] or "", "ALGORITHMS": lambda row: " ".join(row["algorithms"])},
+    )
 
 
 def _keys(options: argparse.Namespace) -> None:
@@ -114,6 +141,8 @@ def _keys(options: argparse.Namespace) -> None:
 def _remove(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
+            server.trusted_issuers.get(options.name)
+            confirm(options, f"tokens of '{options.name}' are no credentials any more, and its bindings are deleted")
             server.trusted_issuers.remove(options.name)
     except NoSuchIssuer:
         raise _no_issuer(options) from None

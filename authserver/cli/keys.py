@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from authserver.cli.common import CommandError, Subparsers, open_server, table, when
+from authserver.cli.common import CommandError, Subparsers, for_people, open_server, timestamp, when
+from authserver.cli.output import add_json, add_yes, confirm, emit, emit_rows
 from authserver.flows.rotate import NoKeyEncryption, RotationUnderWay, revoke_key, rotate
 from authserver.store.signing_keys import NoSuchKey
 
@@ -15,26 +16,47 @@ _NO_ENCRYPTION = "AUTHSERVER_KEY_ENCRYPTION_KEY is not set: signing keys are kep
 def add_to(commands: Subparsers) -> None:
     parser = commands.add_parser("keys", help="show, rotate and revoke the keys that sign JWT access tokens")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    actions.add_parser("list", help="one line for each key").set_defaults(run=_list)
-    actions.add_parser("rotate", help="make the next key: published at once, signing ten minutes later").set_defaults(
-        run=_rotate
-    )
+    all_ = actions.add_parser("list", help="one line for each key")
+    all_.set_defaults(run=_list)
+    next_ = actions.add_parser("rotate", help="make the next key: published at once, signing ten minutes later")
+    next_.set_defaults(run=_rotate)
     revoke = actions.add_parser("revoke", help="emergency: a key and all tokens that it signed stop working at once")
     revoke.add_argument("kid")
+    add_yes(revoke)
     revoke.set_defaults(run=_revoke)
+    for parser in (all_, next_, revoke):
+        add_json(parser)
 
 
-def _list(_options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> None:
     with open_server() as server:
         ring, now = server.key_ring.load(), server.now()
     rows = [
-        (key.kid, key.alg, ring.state(key, now), when(key.created_at), when(key.signs_from), when(key.revoked_at))
+        {
+            "kid": key.kid,
+            "alg": key.alg,
+            "state": ring.state(key, now),
+            "created_at": timestamp(key.created_at),
+            "signs_from": timestamp(key.signs_from),
+            "revoked_at": timestamp(key.revoked_at),
+        }
         for key in reversed(ring.keys)
     ]
-    print(table(("KEY ID", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "REVOKED"), rows))
+    emit_rows(
+        options,
+        rows,
+        {
+            "KEY ID": lambda row: row["kid"],
+            "ALGORITHM": lambda row: row["alg"],
+            "STATE": lambda row: row["state"],
+            "CREATED": lambda row: for_people(row["created_at"]),
+            "SIGNS FROM": lambda row: for_people(row["signs_from"]),
+            "REVOKED": lambda row: for_people(row["revoked_at"]),
+        },
+    )
 
 
-def _rotate(_options: argparse.Namespace) -> None:
+def _rotate(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
             key = rotate(server, _tell)
@@ -42,19 +64,29 @@ def _rotate(_options: argparse.Namespace) -> None:
         raise CommandError("the next key is made already and waits for its time: see 'authserver keys list'") from None
     except NoKeyEncryption:
         raise CommandError(_NO_ENCRYPTION) from None
-    print(f"{key.kid} signs from {when(key.signs_from)} on")
+    emit(
+        options,
+        {"kid": key.kid, "signs_from": timestamp(key.signs_from)},
+        f"{key.kid} signs from {when(key.signs_from)} on",
+    )
 
 
 def _revoke(options: argparse.Namespace) -> None:
     try:
         with open_server() as server:
+            if options.kid not in {key.kid for key in server.key_ring.load().keys if key.revoked_at is None}:
+                raise NoSuchKey(options.kid)
+            confirm(options, f"all tokens that '{options.kid}' has signed stop working at once")
             substitute = revoke_key(server, options.kid, _tell)
     except NoSuchKey:
         raise CommandError(f"there is no key '{options.kid}' that is not revoked already") from None
     except NoKeyEncryption:
         raise CommandError(_NO_ENCRYPTION) from None
-    if substitute:
-        print(f"{substitute} signs from now on")
+    emit(
+        options,
+        {"revoked": options.kid, "signs_now": substitute},
+        f"{substitute} signs from now on" if substitute else "",
+    )
 
 
 def _tell(line: str) -> None:

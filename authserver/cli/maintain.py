@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from authserver.cli.common import CommandError, Subparsers, open_server
+from authserver.cli.output import add_json, emit
 from authserver.config import read_one
 from authserver.flows.maintain import HOUR, maintain
 from authserver.flows.rotate import maintain_keys
@@ -20,17 +22,22 @@ def add_to(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "maintain", help="make partitions ahead of need, drop expired ones, rotate signing keys; run it every hour"
     )
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
-def run(_options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     width = read_one("PARTITION_HOURS", os.environ) * HOUR
     key_age = read_one("KEY_ROTATION_DAYS", os.environ) * DAY
     told: list[str] = []
 
     def tell(line: str) -> None:
         told.append(line)
-        print(line)
+        # Each step as it is done: for people that is the output, for programs it comes at the end.
+        if not options.json:
+            print(line, flush=True)
+        elif sys.stderr.isatty():
+            print(line, file=sys.stderr, flush=True)
 
     with open_server(patient=True) as server:
         try:
@@ -39,11 +46,12 @@ def run(_options: argparse.Namespace) -> None:
             raise CommandError(f"maintain: {error}") from error
         server.revocations.note_mark(server.now())
         server.authentication_failures.forget(server.now() // MINUTE - 1)
+        server.issued_tokens.forget(server.now() // MINUTE - 1)
         try:
             maintain_keys(server, key_age, tell)
         except CannotDecrypt:
             raise CommandError(
                 "AUTHSERVER_KEY_ENCRYPTION_KEY lacks the key that a signing key is encrypted with"
             ) from None
-    if not told:
-        print("nothing to do")
+    if options.json or not told:
+        emit(options, {"steps": told}, "nothing to do")

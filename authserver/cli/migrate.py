@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from authserver.cli.common import CommandError, Subparsers, open_database
-from authserver.migrate import Migration, MigrationError, make_plan, migrate, read_migrations
+from authserver.cli.output import add_json, emit
+from authserver.migrate import Migration, MigrationError, Plan, make_plan, migrate, read_migrations
 from authserver.store.schema_migrations import MigrationFailed, SchemaMigrations
 
 
@@ -20,6 +22,7 @@ def add_to(commands: Subparsers) -> None:
         help="say what is applied and what is pending; change nothing; exit status 1 if that does not fit together",
     )
     only.add_argument("--plan", action="store_true", help="say what would be done; change nothing")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -29,36 +32,52 @@ def run(options: argparse.Namespace) -> None:
         try:
             migrations = read_migrations()
             if options.status:
-                _show_status(ledger, migrations)
+                _show_status(options, ledger, migrations)
             elif options.plan:
-                _show_plan(ledger, migrations)
+                plan = make_plan(migrations, ledger.applied())
+                _tell_plan(options, plan, "would adopt", "would apply")
+            elif options.json:
+                _tell_plan(options, migrate(ledger, migrations, _progress), "", "")
             else:
                 migrate(ledger, migrations, print)
         except (MigrationError, MigrationFailed) as error:
             raise CommandError(f"migrate: {error}") from error
 
 
-def _show_status(ledger: SchemaMigrations, migrations: Sequence[Migration]) -> None:
+def _show_status(options: argparse.Namespace, ledger: SchemaMigrations, migrations: Sequence[Migration]) -> None:
     """Print the state, whatever it is. Raises MigrationError if no run could start from it."""
     applied = ledger.applied()
-    lines = {
-        row.version: f"applied  {row.version:04d}_{row.name}.sql"
-        + (" by hand, checksum not yet recorded" if row.checksum is None else "")
+    files = {
+        row.version: {
+            "file": f"{row.version:04d}_{row.name}.sql",
+            "state": "applied",
+            "checksum_recorded": row.checksum is not None,
+        }
         for row in applied
     }
     for migration in migrations:
-        lines.setdefault(migration.version, f"pending  {migration.file_name}")
-    for _, line in sorted(lines.items()):
-        print(line)
+        files.setdefault(migration.version, {"file": migration.file_name, "state": "pending"})
+    rows = [row for _, row in sorted(files.items())]
+    emit(options, rows, lambda: "\n".join(map(_line, rows)))
     sys.stdout.flush()
     make_plan(migrations, applied)
 
 
-def _show_plan(ledger: SchemaMigrations, migrations: Sequence[Migration]) -> None:
-    plan = make_plan(migrations, ledger.applied())
-    for migration in plan.adopt:
-        print(f"would adopt {migration.file_name}, applied by hand")
-    for migration in plan.apply:
-        print(f"would apply {migration.file_name}")
-    if not plan.adopt and not plan.apply:
-        print("nothing to do")
+def _line(row: dict[str, Any]) -> str:
+    by_hand = "" if row.get("checksum_recorded", True) else " by hand, checksum not yet recorded"
+    return f"{row['state']}  {row['file']}{by_hand}"
+
+
+def _tell_plan(options: argparse.Namespace, plan: Plan, adopt: str, apply: str) -> None:
+    document = {
+        "adopt": [migration.file_name for migration in plan.adopt],
+        "apply": [migration.file_name for migration in plan.apply],
+    }
+    lines = [f"{adopt} {name}, applied by hand" for name in document["adopt"]]
+    lines += [f"{apply} {name}" for name in document["apply"]]
+    emit(options, document, "\n".join(lines) or "nothing to do")
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from authserver.flows.proofs import Proof, Prover
+from authserver.flows.secret_uses import SecretUses
 from authserver.flows.throttle import Throttle, who_failed
 from authserver.oauth.client import Client
 from authserver.oauth.client_authentication import ClientCredential
@@ -30,8 +31,8 @@ _ATTEMPTS = 4
 class ClientCache:
     """The client rows this process has seen lately."""
 
-    def __init__(self, prover: Prover, throttle: Throttle, size: int = CACHE_SIZE) -> None:
-        self._prover, self._throttle = prover, throttle
+    def __init__(self, prover: Prover, throttle: Throttle, uses: SecretUses, size: int = CACHE_SIZE) -> None:
+        self._prover, self._throttle, self._uses = prover, throttle, uses
         self._size = size
         self._rows: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -43,10 +44,16 @@ class ClientCache:
         Raises InvalidClient, Throttled, Unavailable, and what `act` raises.
         """
         proof = self._prover.proof(credential, now)
+
+        def act_and_note(client: Client) -> T:
+            result = act(client)
+            self._uses.note(client, credential, now)
+            return result
+
         try:
             return self._decided(
                 proof,
-                act,
+                act_and_note,
                 lambda: self._throttle.require_patience(who_failed(proof.key, credential.address), now),
             )
         except InvalidClient:

@@ -49,7 +49,8 @@ def _grant(
         expires_at=now + lifetime,
         jti=make_identifier(server.random) if client.access_token_format == JWT else None,
     )
-    value = _make_jwt(server, client, token, now) if token.jti else _make_opaque(server, client, token)
+    with server.token_budget.one_token(client, now):
+        value = _make_jwt(server, client, token, now) if token.jti else _make_opaque(server, client, token)
     server.audit.tell(
         TOKEN_ISSUED,
         client_id=client.client_id,

@@ -18,7 +18,9 @@ from authserver.flows.authenticate import ClientCache
 from authserver.flows.key_ring import KeyRingCache
 from authserver.flows.proofs import Prover
 from authserver.flows.remote_keys import RemoteKeys
+from authserver.flows.secret_uses import SecretUses
 from authserver.flows.throttle import Throttle
+from authserver.flows.token_budget import TokenBudget
 from authserver.oauth.credentials import Random
 from authserver.oauth.jose import SIGNING_ALGORITHMS
 from authserver.oauth.key_encryption import KeyEncryption
@@ -29,6 +31,7 @@ from authserver.store.authentication_failures import AuthenticationFailures
 from authserver.store.clients import Clients
 from authserver.store.database import Database
 from authserver.store.initial_access_tokens import InitialAccessTokens
+from authserver.store.issued_tokens import IssuedTokens
 from authserver.store.revocations import Revocations
 from authserver.store.schema_migrations import SchemaMigrations
 from authserver.store.signing_keys import SigningKeys
@@ -47,6 +50,8 @@ class Policy:
     key_encryption: KeyEncryption | None = field(default=None, repr=False)
     signing_algorithm: str = SIGNING_ALGORITHMS[0]
     failures_per_minute: int = 10
+    # Of each client that has no number of its own; 0: as many as it likes.
+    tokens_per_minute: int = 0
     # Proxies that may say for whom they ask: networks separated by commas, or *.
     trusted_proxies: str = ""
 
@@ -65,6 +70,8 @@ class AuthorizationServer:
     clients: Clients
     client_cache: ClientCache
     throttle: Throttle
+    token_budget: TokenBudget
+    issued_tokens: IssuedTokens
     authentication_failures: AuthenticationFailures
     fetcher: Fetcher
     trusted_issuers: TrustedIssuers
@@ -110,12 +117,15 @@ def make_server(
     )
     failures = AuthenticationFailures(database)
     throttle = Throttle(failures, policy.failures_per_minute)
+    issued_tokens = IssuedTokens(database)
     return AuthorizationServer(
         policy=policy,
         database=database,
         clients=clients,
-        client_cache=ClientCache(prover, throttle),
+        client_cache=ClientCache(prover, throttle, SecretUses(clients)),
         throttle=throttle,
+        token_budget=TokenBudget(issued_tokens, policy.tokens_per_minute),
+        issued_tokens=issued_tokens,
         authentication_failures=failures,
         fetcher=fetcher,
         trusted_issuers=trusted_issuers,

@@ -54,8 +54,12 @@ class Client:
     permissions: Sequence[str]
     access_token_lifetime: int | None
     access_token_format: str
+    tokens_per_minute: int | None
     tokens_valid_from: int
     created_at: int
+    # The set of declared clients that it belongs to, and whether it registered itself.
+    managed_by: str | None
+    self_registered: bool
     secrets: Sequence[ClientSecret] = ()
 
 
@@ -87,3 +91,11 @@ def verify_secret(client: Client | None, credential: SecretCredential, now: int)
     if credential.method not in SECRET_METHODS or client.token_endpoint_auth_method not in SECRET_METHODS:
         raise InvalidClient(f"the client is registered for {client.token_endpoint_auth_method}")
     return client
+
+
+def used_secret(client: Client, credential: SecretCredential) -> ClientSecret | None:
+    """Which of its secrets a client, which is verified already, has presented."""
+    if len(client.secrets) == 1:
+        return client.secrets[0]
+    presented = hash_credential(credential.secret)
+    return next((s for s in client.secrets if hmac.compare_digest(presented, s.secret_hash)), None)

@@ -27,6 +27,7 @@ _RECOGNISABLE = re.compile(
     r"|(eyJ)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*",
     re.IGNORECASE,
 )
+_CLIENT_SECRET = re.compile(rf"{CLIENT_SECRET}[A-Za-z0-9_-]{{43,500}}")
 _OPAQUE = re.compile(rf"{ACCESS_TOKEN}([0-9a-f]{{{_EXPIRY_DIGITS}}})[A-Za-z0-9_-]{{43}}")
 
 
@@ -44,6 +45,11 @@ def check_label(label: str) -> str:
 def make_credential(marker: str, random: Random) -> str:
     """A new secret or token: the marker and 256 random bits in base64url."""
     return marker + urlsafe_b64encode(random(_RANDOM_BYTES)).rstrip(b"=").decode()
+
+
+def is_client_secret(text: str) -> bool:
+    """Whether this may be a client's secret that somebody else made: marked as one, with room for 256 random bits."""
+    return _CLIENT_SECRET.fullmatch(text) is not None
 
 
 def make_identifier(random: Random) -> str:

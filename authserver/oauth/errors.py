@@ -39,15 +39,33 @@ class InvalidClient(OAuthError):
         super().__init__("Client authentication failed.", reason=reason)
 
 
-class Throttled(OAuthError):
-    """Authentication failed too often (RFC 6749 §2.3.1, RFC 6585 §4). `retry_after` is in seconds."""
+class TooManyRequests(OAuthError):
+    """The client has to wait (RFC 6585 §4). `retry_after` is in seconds."""
 
     code = "temporarily_unavailable"
     status = 429
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__("Authentication failed too often. Try again later.", reason="throttled")
+    def __init__(self, retry_after: int, description: str, *, reason: str) -> None:
+        super().__init__(description, reason=reason)
         self.retry_after = retry_after
+
+
+class Throttled(TooManyRequests):
+    """Authentication failed too often (RFC 6749 §2.3.1)."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after, "Authentication failed too often. Try again later.", reason="throttled")
+
+
+class BudgetSpent(TooManyRequests):
+    """The client was issued as many tokens in this minute as it may have."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            retry_after,
+            "Too many access tokens were requested. Use each one until it expires.",
+            reason="the client's tokens per minute are spent",
+        )
 
 
 class UnauthorizedClient(OAuthError):

@@ -16,13 +16,14 @@ from authserver.oauth.scope import parse_scope
 
 MAX_NAME = 200
 MAX_LIFETIME = 86400  # seconds
+MAX_BUDGET = 1_000_000  # tokens per minute
 _CLIENT_ID = re.compile(r"[\x20-\x7e]{1,255}")
 GRANT_TYPES = frozenset({CLIENT_CREDENTIALS})
 
 
 @dataclass(frozen=True)
 class ClientMetadata:
-    """What a client is registered with. `permissions` and `access_token_lifetime` are an operator's to give."""
+    """What a client is registered with. Permissions, token lifetime and budget are an operator's to give."""
 
     client_name: str | None = None
     grant_types: Sequence[str] = (CLIENT_CREDENTIALS,)
@@ -36,6 +37,7 @@ class ClientMetadata:
     resource_identifiers: Sequence[str] = ()
     permissions: Sequence[str] = ()
     access_token_lifetime: int | None = None
+    tokens_per_minute: int | None = None
     access_token_format: str = OPAQUE
 
 
@@ -93,6 +95,8 @@ def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
         raise InvalidClientMetadata("default_scope goes beyond scope.")
     if not 1 <= (metadata.access_token_lifetime or 1) <= MAX_LIFETIME:
         raise InvalidClientMetadata("access_token_lifetime must be at most 24h.")
+    if not 0 <= (metadata.tokens_per_minute or 0) <= MAX_BUDGET:
+        raise InvalidClientMetadata(f"tokens_per_minute must be from 0 to {MAX_BUDGET}.")
     if metadata.access_token_format not in ACCESS_TOKEN_FORMATS:
         raise InvalidClientMetadata("access_token_format must be opaque or jwt.")
     # RFC 9068 §2.2 requires an audience, and a token for nobody in particular would be one for everybody.

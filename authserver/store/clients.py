@@ -16,6 +16,8 @@ from authserver.store.database import Database
 from authserver.store.queries import load
 
 _SQL = load("clients.sql")
+# What only an operator may give.
+_GIVEN = ("permissions", "access_token_lifetime", "tokens_per_minute")
 _COLUMN_OF_KEYS = next(at for at, column in enumerate(fields(Client)) if column.name == "jwks")
 
 
@@ -53,6 +55,15 @@ class NewSecret:
 
 
 @dataclass(frozen=True)
+class ExpiringSecret:
+    """A secret and when it expires (Unix seconds)."""
+
+    client_id: str
+    label: str
+    expires_at: int
+
+
+@dataclass(frozen=True)
 class ClientSummary:
     """One line of the list of clients."""
 
@@ -64,6 +75,7 @@ class ClientSummary:
     permissions: Sequence[str]
     created_at: int
     self_registered: bool
+    managed_by: str | None
 
 
 class Clients:
@@ -77,9 +89,9 @@ class Clients:
         row = self._database.fetch_one(_SQL["load"], {"client_id": client_id})
         if row is None or row[0] is None:
             # As much work as for a client that there is.
-            _client(_NOBODY)
+            client_of(_NOBODY)
             return None
-        return _client(row)
+        return client_of(row)
 
     def is_current(self, client: Client) -> bool:
         """Whether a client that was loaded earlier is still the present row."""
@@ -106,8 +118,8 @@ class Clients:
         """
         with self._database.transaction() as connection:
             by_itself = registration_token_hash is not None
-            self._claim(connection, client_id, metadata, share=share_resources, by_itself=by_itself)
-            row = _columns(metadata) | {
+            claim_resources(connection, client_id, metadata, share=share_resources, by_itself=by_itself)
+            row = columns_of(metadata) | {
                 "client_id": client_id,
                 "registration_token_hash": registration_token_hash,
             }
@@ -115,10 +127,10 @@ class Clients:
                 connection.execute(_SQL["insert"], row)
             except errors.UniqueViolation as error:
                 raise ClientExists(client_id) from error
-            if metadata.permissions or metadata.access_token_lifetime is not None:
+            if any(getattr(metadata, name) not in (None, (), []) for name in _GIVEN):
                 connection.execute(_SQL["give"], row)
             if secret is not None:
-                connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
+                connection.execute(_SQL["insert_secret"], secret_row(client_id, secret))
 
     def replace(
         self, client_id: str, registration_token_hash: bytes, metadata: ClientMetadata, secret: NewSecret
@@ -130,14 +142,14 @@ class Clients:
         """
         with self._database.transaction() as connection:
             before = self._require_registration(connection, client_id, registration_token_hash)
-            self._claim(connection, client_id, metadata, share=False, by_itself=True)
-            connection.execute(_SQL["replace"], _columns(metadata) | {"client_id": client_id})
+            claim_resources(connection, client_id, metadata, share=False, by_itself=True)
+            connection.execute(_SQL["replace"], columns_of(metadata) | {"client_id": client_id})
             if metadata.token_endpoint_auth_method not in SECRET_METHODS:
                 connection.execute(_SQL["delete_secrets"], {"client_id": client_id})
                 return False
             if before in SECRET_METHODS:
                 return False
-            connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret))
+            connection.execute(_SQL["insert_secret"], secret_row(client_id, secret))
             return True
 
     def update(self, client: Client, metadata: ClientMetadata, *, share_resources: bool) -> None:
@@ -146,15 +158,15 @@ class Clients:
         Raises ChangedMeanwhile; ResourceIdentifierTaken unless `share_resources`.
         """
         with self._database.transaction() as connection:
-            self._claim(connection, client.client_id, metadata, share=share_resources, by_itself=False)
-            row = _columns(metadata) | {"client": client.id, "version": client.version}
+            claim_resources(connection, client.client_id, metadata, share=share_resources, by_itself=False)
+            row = columns_of(metadata) | {"client": client.id, "version": client.version}
             if connection.execute(_SQL["update"], row).fetchone() is None:
                 raise ChangedMeanwhile(client.client_id)
 
     def replace_keys(self, client_id: str, metadata: ClientMetadata) -> None:
         """Let the client prove itself with the keys of `metadata` only; its secrets end. Raises NoSuchClient."""
         with self._database.transaction() as connection:
-            row = _columns(metadata) | {"client_id": client_id}
+            row = columns_of(metadata) | {"client_id": client_id}
             if connection.execute(_SQL["replace_keys"], row).fetchone() is None:
                 raise NoSuchClient(client_id)
             connection.execute(_SQL["delete_secrets"], {"client_id": client_id})
@@ -184,7 +196,7 @@ class Clients:
         """Give the client one more secret. Raises NoSuchClient, SecretLabelExists."""
         with self._database.transaction() as connection:
             try:
-                added = connection.execute(_SQL["insert_secret"], _secret_row(client_id, secret)).fetchone()
+                added = connection.execute(_SQL["insert_secret"], secret_row(client_id, secret)).fetchone()
             except errors.UniqueViolation as error:
                 raise SecretLabelExists(secret.label) from error
         if added is None:
@@ -194,6 +206,21 @@ class Clients:
         """Withdraw one of the client's secrets. Raises NoSuchSecret."""
         if self._database.fetch_one(_SQL["delete_secret"], {"client_id": client_id, "label": label}) is None:
             raise NoSuchSecret(label)
+
+    def note_use(self, client: Client, secret: ClientSecret, now: int, interval: int) -> None:
+        """Note that the client has used the secret now, unless a use within the last `interval` seconds is noted."""
+        parameters = {"client": client.id, "secret_hash": secret.secret_hash, "now": now, "before": now - interval}
+        self._database.fetch_one(_SQL["note_use"], parameters)
+
+    def expiring_secrets(self, now: int, within: int) -> Sequence[ExpiringSecret]:
+        """The secrets that are good now and will not be `within` seconds from now, the first to expire first."""
+        rows = self._database.fetch_all(_SQL["expiring_secrets"], {"now": now, "until": now + within})
+        return [ExpiringSecret(*row) for row in rows]
+
+    def count_expiring_secrets(self, now: int, within: int) -> int:
+        """How many secrets `expiring_secrets` would give; for metrics."""
+        row = self._database.fetch_one(_SQL["count_expiring_secrets"], {"now": now, "until": now + within})
+        return int(row[0]) if row else 0
 
     @staticmethod
     def _require_registration(connection: Any, client_id: str, registration_token_hash: bytes) -> str:
@@ -206,24 +233,26 @@ class Clients:
             raise NoSuchClient(client_id)
         return str(row[0])
 
-    @staticmethod
-    def _claim(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool, by_itself: bool) -> None:
-        if not metadata.resource_identifiers:
-            return
-        # Also for one who shares: whoever may not share must see what is being claimed at this instant.
-        connection.execute(_SQL["lock_resource_identifiers"])
-        if share:
-            return
-        claim = {
-            "client_id": client_id,
-            "resource_identifiers": list(metadata.resource_identifiers),
-            "by_itself": by_itself,
-        }
-        if connection.execute(_SQL["resource_identifier_claimed"], claim).fetchone() is not None:
-            raise ResourceIdentifierTaken
+
+def claim_resources(connection: Any, client_id: str, metadata: ClientMetadata, *, share: bool, by_itself: bool) -> None:
+    """Return if the client may have its resource identifiers. Raises ResourceIdentifierTaken unless `share`."""
+    if not metadata.resource_identifiers:
+        return
+    # Also for one who shares: whoever may not share must see what is being claimed at this instant.
+    connection.execute(_SQL["lock_resource_identifiers"])
+    if share:
+        return
+    claim = {
+        "client_id": client_id,
+        "resource_identifiers": list(metadata.resource_identifiers),
+        "by_itself": by_itself,
+    }
+    if connection.execute(_SQL["resource_identifier_claimed"], claim).fetchone() is not None:
+        raise ResourceIdentifierTaken
 
 
-def _columns(metadata: ClientMetadata) -> dict[str, Any]:
+def columns_of(metadata: ClientMetadata) -> dict[str, Any]:
+    """The columns of a client's metadata, as parameters."""
     return {name: _column(value) for name, value in asdict(metadata).items()}
 
 
@@ -232,12 +261,13 @@ def _column(value: object) -> object:
 
 
 _NOBODY = (
-    *(None,) * 18,
+    *(None,) * 21,
     [{"label": "", "secret_hash": "00" * 32, "created_at": 0, "expires_at": None, "last_used_at": None}],
 )
 
 
-def _client(row: tuple[Any, ...]) -> Client:
+def client_of(row: tuple[Any, ...]) -> Client:
+    """The client that a row of `load` is."""
     *columns, secrets = row
     keys = _COLUMN_OF_KEYS
     columns[keys] = RegisteredKeys(columns[keys]) if columns[keys] is not None else None
@@ -248,7 +278,8 @@ def _secret(value: dict[str, Any]) -> ClientSecret:
     return ClientSecret(**value | {"secret_hash": bytes.fromhex(value["secret_hash"])})
 
 
-def _secret_row(client_id: str, secret: NewSecret) -> dict[str, Any]:
+def secret_row(client_id: str, secret: NewSecret) -> dict[str, Any]:
+    """The parameters that store a secret."""
     return {
         "client_id": client_id,
         "label": secret.label,

@@ -6,8 +6,8 @@ SELECT c.id, c.client_id, c.version, c.client_name, coalesce(c.grant_types, nobo
        coalesce(c.scopes, nobodys.words), coalesce(c.default_scopes, nobodys.words),
        coalesce(c.audiences, nobodys.words), coalesce(c.resource_identifiers, nobodys.words),
        coalesce(c.permissions, nobodys.words), c.access_token_lifetime,
-       c.access_token_format, c.tokens_valid_from,
-       extract(epoch FROM c.created_at)::bigint,
+       c.access_token_format, c.tokens_per_minute, c.tokens_valid_from,
+       extract(epoch FROM c.created_at)::bigint, c.managed_by, c.registration_token_hash IS NOT NULL,
        coalesce((SELECT json_agg(json_build_object(
                             'label', s.label,
                             'secret_hash', encode(s.secret_hash, 'hex'),
@@ -30,7 +30,7 @@ SELECT token_endpoint_auth_method FROM clients
 
 -- name: list
 SELECT client_id, client_name, scopes, audiences, resource_identifiers, permissions,
-       extract(epoch FROM created_at)::bigint, registration_token_hash IS NOT NULL
+       extract(epoch FROM created_at)::bigint, registration_token_hash IS NOT NULL, managed_by
   FROM clients ORDER BY client_id
 
 -- name: insert
@@ -43,11 +43,13 @@ VALUES (%(client_id)s, %(client_name)s, %(grant_types)s, %(token_endpoint_auth_m
         %(resource_identifiers)s, %(access_token_format)s, %(registration_token_hash)s)
 
 -- name: give
-UPDATE clients SET permissions = %(permissions)s, access_token_lifetime = %(access_token_lifetime)s
+UPDATE clients
+   SET permissions = %(permissions)s, access_token_lifetime = %(access_token_lifetime)s,
+       tokens_per_minute = %(tokens_per_minute)s
  WHERE client_id = %(client_id)s
 
 -- name: replace
--- What a client may say of itself (RFC 7592 §2.2). Its permissions and lifetime are the operator's.
+-- What a client may say of itself (RFC 7592 §2.2). Its permissions, lifetime and budget are the operator's.
 UPDATE clients
    SET client_name = %(client_name)s, grant_types = %(grant_types)s,
        token_endpoint_auth_method = %(token_endpoint_auth_method)s,
@@ -62,7 +64,7 @@ UPDATE clients
    SET client_name = %(client_name)s, grant_types = %(grant_types)s, scopes = %(scopes)s,
        default_scopes = %(default_scopes)s, audiences = %(audiences)s, resource_identifiers = %(resource_identifiers)s,
        permissions = %(permissions)s, access_token_lifetime = %(access_token_lifetime)s,
-       access_token_format = %(access_token_format)s
+       access_token_format = %(access_token_format)s, tokens_per_minute = %(tokens_per_minute)s
  WHERE id = %(client)s AND version = %(version)s
 RETURNING id
 
@@ -103,6 +105,26 @@ SELECT 1 FROM clients, claim
 INSERT INTO client_secrets (client, label, secret_hash, expires_at)
 SELECT id, %(label)s, %(secret_hash)s, to_timestamp(%(expires_at)s::bigint) FROM clients WHERE client_id = %(client_id)s
 RETURNING id
+
+-- name: note_use
+-- Of several processes one writes. A row that another holds is left to it: no request waits for this.
+UPDATE client_secrets SET last_used_at = to_timestamp(%(now)s::bigint)
+ WHERE id = (SELECT id FROM client_secrets
+              WHERE client = %(client)s AND secret_hash = %(secret_hash)s
+                AND (last_used_at IS NULL OR last_used_at <= to_timestamp(%(before)s::bigint))
+                FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING id
+
+-- name: expiring_secrets
+-- Those that have expired already are no news.
+SELECT c.client_id, s.label, extract(epoch FROM s.expires_at)::bigint
+  FROM client_secrets s JOIN clients c ON c.id = s.client
+ WHERE s.expires_at > to_timestamp(%(now)s::bigint) AND s.expires_at <= to_timestamp(%(until)s::bigint)
+ ORDER BY s.expires_at, c.client_id, s.label
+
+-- name: count_expiring_secrets
+SELECT count(*) FROM client_secrets
+ WHERE expires_at > to_timestamp(%(now)s::bigint) AND expires_at <= to_timestamp(%(until)s::bigint)
 
 -- name: delete_secrets
 DELETE FROM client_secrets s USING clients c WHERE c.id = s.client AND c.client_id = %(client_id)s

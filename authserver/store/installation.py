@@ -22,6 +22,16 @@ class Facts:
     clock: float
 
 
+@dataclass(frozen=True)
+class Role:
+    """The role that a connection has, and what makes it more than one that serves requests."""
+
+    name: str
+    is_superuser: bool
+    makes_tables: bool
+    owns_tables: bool
+
+
 class Installation:
     """One database. Every method may raise Unavailable."""
 
@@ -37,3 +47,22 @@ class Installation:
         """How large the default partition of a table is."""
         row = self._database.fetch_one(_SQL["default_partition_bytes"], {"partition": f"{table}_default"})
         return int(row[0] or 0) if row else 0
+
+    def clock(self) -> float:
+        """The database's time, in Unix seconds."""
+        row = self._database.fetch_one(_SQL["clock"])
+        return float(row[0]) if row else 0.0
+
+    def role(self) -> Role:
+        """The role that is in force."""
+        (row,) = self._database.fetch_all(_SQL["role"])
+        return Role(*row)
+
+    def lacking(self) -> list[str]:
+        """The rights that serving requests needs and this role has not."""
+        return [right for (right,) in self._database.fetch_all(_SQL["lacking"])]
+
+    def throttled(self, minute: int, limit: int) -> int:
+        """How many were refused lately because they had failed to authenticate `limit` times in a minute."""
+        row = self._database.fetch_one(_SQL["throttled"], {"minute": minute, "limit": limit})
+        return int(row[0]) if row else 0

@@ -51,6 +51,11 @@ class Partitions:
         self._database = database
         self._table = table
 
+    @property
+    def table(self) -> str:
+        """The name of the table."""
+        return self._table
+
     def lock(self, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold the lock that only one maintenance run can have, of whatever tables.
 

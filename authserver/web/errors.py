@@ -8,7 +8,7 @@ from typing import Any
 
 import falcon
 
-from authserver.oauth.errors import InvalidClient, InvalidToken, MissingToken, OAuthError, Throttled
+from authserver.oauth.errors import InvalidClient, InvalidToken, MissingToken, OAuthError, TooManyRequests
 from authserver.store.database import Unavailable
 from authserver.web.request_id import request_id
 
@@ -38,7 +38,7 @@ def _refused(req: falcon.Request, resp: falcon.Response, error: OAuthError, para
     resp.context.refusal, resp.context.client_id = error, params.get("client_id")
     _log.info("refused: %s", error.reason, extra={"request_id": request_id(req), "error_code": error.code})
     refuse(resp, error.status, error.code, error.description)
-    if isinstance(error, Throttled):
+    if isinstance(error, TooManyRequests):
         resp.set_header("Retry-After", str(error.retry_after))
     elif isinstance(error, InvalidClient):
         resp.set_header("WWW-Authenticate", f'Basic realm="{REALM}"')

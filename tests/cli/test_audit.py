@@ -30,26 +30,26 @@ def test_every_command_that_changes_something_tells_so(run, tmp_path: Path, make
     for line in (
         "client create a --scope read",
         "client secret add a --label next --expires 1h",
-        "client secret remove a --label first",
+        "client secret remove a --label first --yes",
         "client update a --name A",
-        "client revoke-tokens a",
+        "client revoke-tokens a --yes",
         "client create k --no-secret",
         f"client keys k --jwks {jwks}",
         f"issuer add https://cluster.example --name prod --audience x --jwks {jwks}",
         f"issuer keys prod --jwks {jwks}",
         "client bind k --issuer prod --subject s",
         "client unbind k --issuer prod --subject s",
-        "issuer remove prod",
+        "issuer remove prod --yes",
         "initial-access-token create onboarding --expires 12h",
-        "initial-access-token remove onboarding",
+        "initial-access-token remove onboarding --yes",
         "maintain",
-        "client delete a",
+        "client delete a --yes",
     ):
         done = run(*line.split(), **settings)
         assert done.stderr == ""
         secrets.append(done.stdout)
     kid = read(file.read_text())[-2]["kid"]
-    run("keys", "revoke", kid, **settings)
+    run("keys", "revoke", kid, "--yes", **settings)
     assert [event["event"] for event in read(file.read_text())] == [
         *("client.created", "secret.added", "secret.added", "secret.removed", "client.updated"),
         *("client.tokens_revoked", "client.created", "client.keys_replaced", "issuer.added", "issuer.keys_replaced"),
@@ -67,8 +67,36 @@ def test_without_a_file_it_is_on_standard_error(run) -> None:
 
 
 def test_what_was_refused_is_not_told(run, tmp_path: Path) -> None:
-    run("client", "delete", "nobody", status=1)
+    run("client", "delete", "nobody", "--yes", status=1)
     run("client", "list")
     file = tmp_path / "audit"
     run("client", "delete", "nobody", status=1, AUTHSERVER_AUDIT_FILE=str(file))
     assert file.read_text() == ""
+
+
+def test_what_a_document_changes_is_told_once_it_is_so(run, tmp_path: Path) -> None:
+    run("client", "create", "old")
+    first = {
+        "managed_by": "x",
+        "clients": [{"client_id": "a", "secrets": [{"label": "s", "file": "secret", "generate": True}]}],
+    }
+    run("client", "apply", "--file", str(write(tmp_path, first)))
+    second = {"managed_by": "x", "clients": [{"client_id": "b", "client_name": "B", "secrets": []}]}
+    settings = {"AUTHSERVER_AUDIT_FILE": str(tmp_path / "audit")}
+    command = ("client", "apply", "--file", str(write(tmp_path, second)), "--prune", "--yes")
+    run(*command, "--dry-run", **settings)
+    assert not (tmp_path / "audit").exists() or read((tmp_path / "audit").read_text()) == []
+    run(*command, **settings)
+    run("client", "apply", "--file", str(write(tmp_path, second | {"clients": [{"client_id": "b"}]})), **settings)
+    events = read((tmp_path / "audit").read_text())
+    assert [(event["event"], event["client_id"]) for event in events] == [
+        ("client.deleted", "a"),
+        ("client.created", "b"),
+        ("client.updated", "b"),
+    ]
+
+
+def write(directory: Path, document: dict[str, Any]) -> Path:
+    path = directory / "clients.yaml"
+    path.write_text(json.dumps(document))
+    return path

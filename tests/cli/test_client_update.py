@@ -32,9 +32,9 @@ def test_only_what_is_given_changes(run: Run, show: Callable[[str], dict[str, An
             "client", "create", "a", "--name", "A", "--scope", "read", "--scope", "write", "--audience", resource
         ).stdout
     )
+    assert token(app, made)["scope"] == "read write"  # it also notes the use of the secret
     before = show("a")
     assert before["scope"] == before["default_scope"] == "read write"
-    assert token(app, made)["scope"] == "read write"
 
     run("client", "update", "a", "--permission", "introspect:any", "--token-lifetime", "5m")
     assert show("a") == before | {"permissions": ["introspect:any"], "access_token_lifetime": 300}

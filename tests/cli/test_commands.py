@@ -35,7 +35,7 @@ def test_a_client_from_creation_to_deletion(run: Run, app: webtest.TestApp) -> N
 
     second = json.loads(run("client", "secret", "add", "billing", "--label", "next", "--expires", "1h").stdout)
     assert get_token(app, second)["scope"] == "read"
-    run("client", "secret", "remove", "billing", "--label", "first")
+    run("client", "secret", "remove", "billing", "--label", "first", "--yes")
     assert get_token(app, made, status=401)["error"] == "invalid_client"
     assert get_token(app, second)["scope"] == "read"
 
@@ -44,7 +44,7 @@ def test_a_client_from_creation_to_deletion(run: Run, app: webtest.TestApp) -> N
     assert second["client_secret"] not in shown
     assert "billing" in run("client", "list").stdout
 
-    run("client", "delete", "billing")
+    run("client", "delete", "billing", "--yes")
     assert get_token(app, second, status=401)["error"] == "invalid_client"
     assert "billing" not in run("client", "list").stdout
 
@@ -136,7 +136,7 @@ def test_an_issuer_from_declaration_to_removal(
     token(new, 401)
     assert "is not bound to 'pod'" in run("client", "unbind", *whom, status=1).stderr
     run("client", "bind", *whom)
-    run("issuer", "remove", "prod")
+    run("issuer", "remove", "prod", "--yes")
     token(new, 401)
     assert json.loads(run("client", "show", "pod").stdout)["bindings"] == []
 
@@ -234,7 +234,7 @@ def test_an_initial_access_token_registers_until_it_is_removed(run: Run, app: we
     listed = run("initial-access-token", "list").stdout
     assert "onboarding" in listed
     assert token not in listed
-    run("initial-access-token", "remove", "onboarding")
+    run("initial-access-token", "remove", "onboarding", "--yes")
     app.post_json("/clients/register", {}, headers=headers, status=401)
 
 
@@ -282,7 +282,7 @@ def test_keys_from_the_first_to_an_emergency(run: Run) -> None:
     assert states() == ["next", "active"]
     assert "waits for its time" in run("keys", "rotate", status=1, **setting).stderr
     active = run("keys", "list", **setting).stdout.splitlines()[2].split()[0]
-    assert run("keys", "revoke", active, **setting).stdout.endswith(" signs from now on\n")
+    assert run("keys", "revoke", active, "--yes", **setting).stdout.endswith(" signs from now on\n")
     assert states() == ["next", "active", "revoked"]
     assert "not revoked already" in run("keys", "revoke", active, status=1, **setting).stderr
 
@@ -300,7 +300,7 @@ def test_maintenance_encrypts_signing_keys_under_the_newest_key(run: Run) -> Non
 def test_revoking_all_tokens_of_a_client(run: Run, app: webtest.TestApp) -> None:
     made = json.loads(run("client", "create", "leaky", "--scope", "read").stdout)
     token = get_token(app, made)["access_token"]
-    run("client", "revoke-tokens", "leaky")
+    run("client", "revoke-tokens", "leaky", "--yes")
     form = {"token": token, **made}
     assert app.post("/oauth/introspect", form).json == {"active": False}
     assert "no client 'nobody'" in run("client", "revoke-tokens", "nobody", status=1).stderr

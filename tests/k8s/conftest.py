@@ -26,10 +26,11 @@ OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir() if path.is_
 # Components that no overlay has by default: what they are tried with.
 WITH = {
     "base with postgres-cnpg": ("base", "postgres-cnpg"),
-    "base with all for production": ("base", "postgres-cnpg", "resource-server", "monitoring"),
+    "base with all for production": ("base", "clients", "postgres-cnpg", "resource-server", "monitoring"),
 }
 
 Document = dict[str, Any]
+_HASHED = "the name gets a hash"  # what generators make, until it has one
 
 
 @functools.cache
@@ -41,14 +42,14 @@ def _rendered(directory: Path) -> tuple[Document, ...]:
 @functools.cache
 def _assembled(directory: Path) -> tuple[Document, ...]:
     documents = _accumulate(directory, [])
-    for document in (d for d in documents if d["kind"] == "ConfigMap" and d["metadata"]["name"] in _generated()):
-        if document.pop("disableNameSuffixHash", False):
+    for document in documents:
+        if not document.pop(_HASHED, False):
             continue
         plain = document["metadata"]["name"]
         document["metadata"]["name"] = f"{plain}-{_content_hash(document)}"
-        for source in (s for c in _containers(documents) for s in c.get("envFrom", [])):
-            if source["configMapRef"]["name"] == plain:
-                source["configMapRef"]["name"] = document["metadata"]["name"]
+        for reference in _references(documents):
+            if reference["name"] == plain:
+                reference["name"] = document["metadata"]["name"]
     return tuple(documents)
 
 
@@ -94,16 +95,16 @@ def _transform(
 
 def _generate(generator: dict[str, Any], documents: list[Document], directory: Path) -> None:
     data = dict(literal.split("=", 1) for literal in generator.get("literals", []))
-    data |= {name: (directory / name).read_text() for name in generator.get("files", [])}
+    data |= {Path(name).name: (directory / name).read_text() for name in generator.get("files", [])}
     if generator.get("behavior") == "merge":
         found = (d for d in documents if (d["kind"], d["metadata"]["name"]) == ("ConfigMap", generator["name"]))
         next(found)["data"].update(data)
         return
-    metadata = {"name": generator["name"], "labels": dict(generator["options"]["labels"])}
+    options = generator.get("options", {})
+    labels = options.get("labels")
+    metadata = {"name": generator["name"], **({"labels": dict(labels)} if labels else {})}
     made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-    if generator["options"].get("disableNameSuffixHash"):
-        made["disableNameSuffixHash"] = True
-    documents.append(made)
+    documents.append(made | {_HASHED: not options.get("disableNameSuffixHash", False)})
 
 
 def _patch(document: Document, operations: list[dict[str, Any]]) -> None:
@@ -122,13 +123,6 @@ def _patch(document: Document, operations: list[dict[str, Any]]) -> None:
             place[last] = copy.deepcopy(operation["value"])
 
 
-@functools.cache
-def _generated() -> set[str]:
-    """The names of the ConfigMaps that are made by generators and get a hash."""
-    kustomizations = [yaml.safe_load(path.read_text()) for path in K8S.rglob("kustomization.yaml")]
-    return {each["name"] for document in kustomizations for each in document.get("configMapGenerator", [])}
-
-
 def _metadata(document: Document, *, templates: bool) -> Iterator[dict[str, Any]]:
     yield document["metadata"]
     spec = document.get("spec", {})
@@ -138,11 +132,23 @@ def _metadata(document: Document, *, templates: bool) -> Iterator[dict[str, Any]
             yield from _metadata(spec[key], templates=True)
 
 
-def _containers(documents: list[Document]) -> Iterator[dict[str, Any]]:
+def _pods(documents: list[Document]) -> Iterator[dict[str, Any]]:
     for document in documents:
         spec = document.get("spec", {})
-        pod = spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec", {})
+        yield spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec", {})
+
+
+def _containers(documents: list[Document]) -> Iterator[dict[str, Any]]:
+    for pod in _pods(documents):
         yield from (*pod.get("initContainers", []), *pod.get("containers", []))
+
+
+def _references(documents: list[Document]) -> Iterator[dict[str, Any]]:
+    """What names a ConfigMap."""
+    for container in _containers(documents):
+        yield from (source["configMapRef"] for source in container.get("envFrom", []))
+    for volume in (volume for pod in _pods(documents) for volume in pod.get("volumes", [])):
+        yield from (s["configMap"] for s in volume.get("projected", {}).get("sources", []) if "configMap" in s)
 
 
 def _replaced(reference: str, image: dict[str, str]) -> str:
@@ -173,7 +179,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: authserver\n"
             f"resources: [{here}/{base}]\ncomponents:\n"
             + "".join(f"  - {here}/components/{each}\n" for each in components)
+            + "configMapGenerator: [{name: authserver-clients, files: [clients.yaml]}]\n" * ("clients" in components)
         )
+        (made / "clients.yaml").write_text("managed_by: platform\nclients:\n  - client_id: service-a\n")
         return made
 
     return find

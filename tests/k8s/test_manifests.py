@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import kubernetes_validate
 
+from authserver.cli import make_parser
 from authserver.config import SETTINGS
 from authserver.dev.postgres_wheel import BINARIES
 from resource_server.config import SETTINGS as RESOURCE_SERVER_SETTINGS
@@ -27,6 +28,7 @@ from resource_server.config import SETTINGS as RESOURCE_SERVER_SETTINGS
 Document = dict[str, Any]
 Documents = tuple[Document, ...]
 
+CNPG = "base with clients and postgres-cnpg"
 KUBERNETES = ("1.36", "1.37")
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 SOURCES = sorted(K8S.rglob("*.yaml"))
@@ -195,11 +197,10 @@ def test_the_settings_are_ones_that_the_servers_know(documents: Documents) -> No
     # What libpq reads itself begins with PG.
     known = {s.variable for s in SETTINGS} | {s.variable + "_FILE" for s in SETTINGS if s.secret}
     known |= {setting.name for setting in RESOURCE_SERVER_SETTINGS}
+    others = ("roles.sql", "clients.yaml")
     for config_map in kind(documents, "ConfigMap"):
-        if (
-            config_map["metadata"]["name"] == "postgres-roles"
-            or "grafana_dashboard" in config_map["metadata"]["labels"]
-        ):
+        dashboard = "grafana_dashboard" in config_map["metadata"].get("labels", {})
+        if dashboard or not config_map["data"].keys().isdisjoint(others):
             continue
         assert {name for name in config_map["data"] if not name.startswith("PG")} <= known
 
@@ -282,7 +283,7 @@ def test_only_what_faces_no_network_has_the_password_of_the_role_that_owns_the_t
             sources = volume.get("projected", {}).get("sources", [])
             secret_sources = [source["secret"] for source in sources if "secret" in source]
             for source in secret_sources:
-                if "database-url" in [item["path"] for item in source["items"]]:
+                if "database-url" in [item["path"] for item in source.get("items", [])]:
                     mounted[document["metadata"]["name"]] = source["name"]
             assert document is not serving or owner not in [source["name"] for source in secret_sources]
     assert mounted.pop("authserver") == "authserver"
@@ -311,6 +312,21 @@ def test_the_roles_of_the_trial_database_are_those_of_roles_sql(render: Any, pos
         for statement in ("CREATE TABLE theirs ()", "CREATE TEMPORARY TABLE theirs ()", "SELECT * FROM mine"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 connection.execute(statement)
+
+
+def test_the_clients_job_applies_what_the_overlay_declares(render: Any) -> None:
+    documents = render("base with all for production")
+    (container,) = pod_template(named(documents, "Job", "authserver-clients"))["spec"]["containers"]
+    command, path = container["args"][:3], Path(container["args"][4])
+    assert command == ["authserver", "client", "apply"]
+    options = make_parser().parse_args(container["args"][1:])
+    assert (options.prune, options.yes) == (True, True)
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = pod_template(named(documents, "Job", "authserver-clients"))["spec"]["volumes"]
+    (volume,) = [volume for volume in volumes if volume["name"] == mounts[str(path.parent)]]
+    config_map, secret = (source[next(iter(source))] for source in volume["projected"]["sources"])
+    assert named(documents, "ConfigMap", config_map["name"])["data"][path.name].startswith("managed_by: platform")
+    assert secret == {"name": "authserver-clients", "optional": True}
 
 
 def test_the_namespace_enforces_what_the_pods_keep(render: Any) -> None:
@@ -367,7 +383,7 @@ def test_the_dashboard_is_where_grafanas_sidecar_looks(render: Any) -> None:
     (found,) = [
         d
         for d in kind(render("base with all for production"), "ConfigMap")
-        if d["metadata"]["labels"].get("grafana_dashboard") == "1"
+        if d["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
     ]
     assert found["metadata"]["name"] == "authserver-dashboard"
     assert json.loads(found["data"]["authserver-dashboard.json"])["uid"] == "authserver"

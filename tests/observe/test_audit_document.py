@@ -11,7 +11,10 @@ from authserver.flows import audited
 from authserver.observe.events import COMMON, EVENTS, VERSION
 
 READING = {
-    "AuditedClients": {"load", "is_current", "list", "holds_registration"},
+    "AuditedClients": {
+        *("load", "is_current", "list", "holds_registration", "count_expiring_secrets", "expiring_secrets"),
+        "note_use",  # when it was used is told with each token
+    },
     "AuditedSigningKeys": {"lock", "version", "list", "prove", "reseal"},  # another encryption is the same key
     "AuditedTrustedIssuers": {"find", "list", "get", "bindings"},
     "AuditedInitialAccessTokens": {"is_good", "any", "list"},

@@ -26,6 +26,7 @@ WRONG = {
     "DATABASE_URL": f"postgresql://user:{CANARY}@[/x",
     "ISSUER": "https://as.example/",
     "ACCESS_TOKEN_LIFETIME": "0",
+    "TOKENS_PER_MINUTE": "-1",
     "INITIAL_ACCESS_TOKEN": CANARY,
     "KEY_ENCRYPTION_KEY": CANARY,
     "SIGNING_ALGORITHM": "HS256",

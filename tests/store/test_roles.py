@@ -85,17 +85,21 @@ def serving(url) -> Iterator[psycopg.Connection]:
         # Nothing that is an operator's to give.
         "UPDATE clients SET permissions = '{introspect:any}'",
         "UPDATE clients SET access_token_lifetime = 86400",
+        "UPDATE clients SET tokens_per_minute = 0",
+        "UPDATE clients SET managed_by = 'mine'",
         "INSERT INTO clients (client_id, permissions) VALUES ('mine', '{introspect:any}')",
         "UPDATE clients SET tokens_valid_from = 0",
         "INSERT INTO initial_access_tokens (label, token_hash) VALUES ('mine', sha256('mine'))",
         "SELECT label FROM initial_access_tokens",
         "UPDATE client_secrets SET secret_hash = sha256('mine')",
+        "UPDATE client_secrets SET expires_at = NULL",
         "INSERT INTO trusted_issuers (name, issuer, audience, algorithms) VALUES ('mine', 'x', 'x', '{ES256}')",
         "UPDATE trusted_issuers SET jwks = NULL",
         "INSERT INTO client_bindings SELECT * FROM client_bindings",
         # Nothing forgotten that limits what may be done again.
         "DELETE FROM assertion_jtis",
         "DELETE FROM authentication_failures",
+        "DELETE FROM issued_tokens",
         # No token that lives longer or may more than it was issued for, and no revocation that is taken back.
         "UPDATE access_tokens SET scope = 'admin'",
         "UPDATE access_tokens SET expires_at = 0",

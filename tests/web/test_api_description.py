@@ -187,6 +187,10 @@ class Tour:
         for method in ("GET", "PUT", "DELETE"):
             app.request("/clients/register/nobody", method=method, headers=wrong, status=429)
 
+    def budget(self) -> None:
+        for status in (200, 429):
+            self.app_without_patience.post("/oauth/token", {**self.service_a.form, **GRANT}, status=status)
+
     def discovery_and_probes(self) -> None:
         for well_known in ("oauth-authorization-server", "openid-configuration"):
             self.app.get(f"/.well-known/{well_known}")
@@ -220,14 +224,23 @@ def tour(
     server.clients.revoke_tokens(follower.client_id)
     empty = Database(make_database())
     app_without_schema = type(app)(make_server(policy, empty), description)
-    app_without_patience = type(app)(make_server(replace(policy, failures_per_minute=1), server.database), description)
+    impatient = replace(policy, failures_per_minute=1, tokens_per_minute=1)
+    app_without_patience = type(app)(make_server(impatient, server.database), description)
     app.app = create_app(make_server(policy, serving_database), api_docs=True)
     yield Tour(app, app_without_database, app_without_schema, app_without_patience, service_a, service_b, jwt, follower)
     empty.close()
 
 
 def test_every_described_answer_can_be_had(description, tour):
-    for part in (tour.forms, tour.tokens, tour.feed, tour.registration, tour.throttling, tour.discovery_and_probes):
+    for part in (
+        tour.forms,
+        tour.tokens,
+        tour.feed,
+        tour.registration,
+        tour.budget,
+        tour.throttling,
+        tour.discovery_and_probes,
+    ):
         part()
     missing = description.described() - description.given
     missing = {answer for answer in missing if answer[2] != "500"}
