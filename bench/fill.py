@@ -13,7 +13,8 @@ _TOKENS = """
 INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience)
 SELECT %(lower)s + at * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at)), client.id,
        %(lower)s - 3600, 'read', ARRAY[%(audience)s]
-  FROM generate_series(%(first)s::bigint, %(last)s::bigint) at, (SELECT id FROM clients WHERE client_id = %(client_id)s) client
+  FROM generate_series(%(first)s::bigint, %(last)s::bigint) at,
+       (SELECT id FROM clients WHERE client_id = %(client_id)s) client
 """
 _REVOCATIONS = """
 INSERT INTO revocations (expires_at, token_hash)
