@@ -15,7 +15,8 @@ _WARM_UP_RATE = 10_000  # requests a second that no row exceeds while warming up
 _LOOKED_AT = 20
 _SLOW_CONNECTIONS = 4
 _SLOW_SECONDS = 5.0
-_SPARE = 1.6  # times as many requests as the warm-up needed in the same time
+_SPARE = 1.6  # times as many requests as the rounds before needed in the same time
+_AT_LEAST = 4000  # requests a second: a round may be much faster than the warm-up, which began cold
 _TOLERANCE = 0.02  # by which answers may on average be longer or shorter than those that were looked at
 
 
@@ -51,7 +52,7 @@ class Rounds:
     def measure(self, row: Row) -> Figures:
         """One round of one row. Raises Failed."""
         # The warm-up began cold: the second and later rounds know better.
-        needed = max(self._rates.get(row.key, 0), 500) * self._seconds * _SPARE
+        needed = max(self._rates.get(row.key, 0) * _SPARE, _AT_LEAST) * self._seconds
         size = row.check(row.load(_LOOKED_AT))
         load = row.load(int(needed))
         before = self._used(row)
