@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import falcon
@@ -18,7 +18,11 @@ from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
 from authserver.oauth.credentials import hash_credential
+from authserver.observe.audit import Audit
+from authserver.observe.tracing import WSGI, trace
 from authserver.store.database import Database
+from authserver.store.prepared import PreparedStatements
+from authserver.web.client_address import ClientAddress
 from authserver.web.docs import DOCUMENTATION, DocumentationEndpoint
 from authserver.web.errors import add_error_handlers
 from authserver.web.form_endpoint import FormEndpoint
@@ -26,22 +30,27 @@ from authserver.web.health import Health, Ready
 from authserver.web.introspect import IntrospectionEndpoint
 from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
+from authserver.web.observation import Observation
 from authserver.web.openapi import DESCRIPTION, DescriptionEndpoint, describe
 from authserver.web.register import ClientConfigurationEndpoint, RegistrationEndpoint
 from authserver.web.request_id import CommonHeaders
 from authserver.web.revocation_feed import RevocationFeedEndpoint
+
+if TYPE_CHECKING:
+    from authserver.observe.metrics import Metrics
 
 WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
 WSGIApp = falcon.App[Any, Any]
 
 
-def create_app(server: AuthorizationServer, *, api_docs: bool = False) -> WSGIApp:
+def create_app(server: AuthorizationServer, *, api_docs: bool = False, metrics: Metrics | None = None) -> WSGIApp:
     """The application for one authorization server, with a page that documents it if the operator wants one.
 
     Connects to nothing until the first request needs it.
     """
-    app: WSGIApp = falcon.App(middleware=[CommonHeaders()])
+    observation = Observation(server.audit, ClientAddress(server.policy.trusted_proxies), metrics)
+    app: WSGIApp = falcon.App(middleware=[observation, CommonHeaders()])
     add_error_handlers(app)
     # A method that a resource has no responder for goes to its on_request, where it has one.
     app.router_options.default_to_on_request = True
@@ -74,7 +83,7 @@ def create_app(server: AuthorizationServer, *, api_docs: bool = False) -> WSGIAp
     return app
 
 
-def make_configured_server(config: Config) -> AuthorizationServer:
+def make_configured_server(config: Config, metrics: Metrics | None = None) -> AuthorizationServer:
     """The authorization server that the settings describe. Raises ConfigError."""
     initial = config.initial_access_token
     policy = Policy(
@@ -86,20 +95,43 @@ def make_configured_server(config: Config) -> AuthorizationServer:
         trusted_proxies=config.forwarded_allow_ips,
     )
     try:
-        database = Database(config.database_url, pooled=bool(config.database_pooler))
+        database = Database(
+            config.database_url,
+            pooled=bool(config.database_pooler),
+            observe=metrics.round_trip if metrics else None,
+        )
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
     fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
     # Of the threads that serve requests, a quarter may wait for keys of clients and a quarter for those of issuers:
     # never all, whatever the other servers do.
     waiting = max(1, config.threads // 4)
-    return make_server(policy, database, fetcher=fetcher, make_remote_keys=lambda: RemoteKeys(max_waiting=waiting))
+    listeners = [metrics.event] if metrics else []
+    return make_server(
+        policy,
+        database,
+        fetcher=fetcher,
+        make_remote_keys=lambda: RemoteKeys(max_waiting=waiting),
+        audit=Audit(*listeners, introspections=config.audit_introspections),
+    )
 
 
-def get_app() -> WSGIApp:
+def get_app() -> WSGI:
     """For gunicorn: read the environment, build the application, or end the process with one line that says why not."""
     try:
         config = read_config(os.environ)
-        return create_app(make_configured_server(config), api_docs=config.api_docs)
+        metrics = _metrics() if config.metrics_bind else None
+        server = make_configured_server(config, metrics)
+        if metrics:
+            metrics.watch(server.database.connections, config.threads)
+        app = create_app(server, api_docs=config.api_docs, metrics=metrics)
+        return trace(app, PreparedStatements) if config.opentelemetry else app
     except ConfigError as error:
         sys.exit(f"authserver: {error}")
+
+
+def _metrics() -> Metrics:
+    # Only now: prometheus_client looks at its import for the variable that the gunicorn configuration sets.
+    from authserver.observe.metrics import process_metrics  # noqa: PLC0415
+
+    return process_metrics()

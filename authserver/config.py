@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,12 @@ from authserver.oauth.jose import SIGNING_ALGORITHMS
 from authserver.oauth.key_encryption import KeyEncryption, read_key_encryption
 
 PREFIX = "AUTHSERVER_"
+_OTEL = (
+    "opentelemetry.sdk.trace",
+    "opentelemetry.exporter.otlp.proto.http",
+    "opentelemetry.instrumentation.wsgi",
+    "opentelemetry.instrumentation.psycopg",
+)
 
 
 class ConfigError(Exception):
@@ -87,6 +94,20 @@ def _switch(text: str) -> bool:
     return _choice("0", "1")(text) == "1"
 
 
+def _opentelemetry(text: str) -> bool:
+    wanted = _switch(text)
+    if wanted and not all(map(_is_installed, _OTEL)):
+        raise ValueError("needs the extra otel: pip install 'authserver[otel]'")
+    return wanted
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of what it is in
+        return False
+
+
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -116,6 +137,23 @@ def _bind(text: str) -> str:
     if not valid:
         raise ValueError("must be HOST:PORT, unix:PATH or fd://NUMBER")
     return text
+
+
+def _metrics_bind(text: str) -> tuple[str, int] | None:
+    if not text:
+        return None
+    _bind(text)
+    host, _, port = text.rpartition(":")
+    if text.startswith(("unix:", "fd://")):
+        raise ValueError("must be HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _appendable(text: str) -> str | None:
+    path = Path(text)
+    if text and not (os.access(path, os.W_OK) if path.exists() else os.access(path.parent, os.W_OK)):
+        raise ValueError("must be a file that can be written, or one that can be made in a directory that is there")
+    return text or None
 
 
 def _proxies(text: str) -> str:
@@ -233,6 +271,20 @@ SETTINGS: tuple[Setting, ...] = (
         _proxies,
     ),
     Setting("API_DOCS", "0", "1: serve a page at /docs that documents the API. 0: do not.", _switch),
+    Setting(
+        "METRICS_BIND",
+        "",
+        "Address for /metrics, apart from the public one: HOST:PORT. Empty: no metrics.",
+        _metrics_bind,
+    ),
+    Setting("AUDIT_FILE", "", "File that audit events are appended to. Empty: standard error.", _appendable),
+    Setting("AUDIT_INTROSPECTIONS", "0", "1: an audit event also for each introspection. 0: do without.", _switch),
+    Setting(
+        "OPENTELEMETRY",
+        "0",
+        "1: OpenTelemetry traces, with the extra otel and as OTEL_ variables say. 0: none.",
+        _opentelemetry,
+    ),
     Setting("LOG_LEVEL", "info", "debug, info, warning or error.", _choice("debug", "info", "warning", "error")),
 )
 
@@ -261,6 +313,10 @@ class Config:
     graceful_timeout: int
     forwarded_allow_ips: str
     api_docs: bool
+    metrics_bind: tuple[str, int] | None
+    audit_file: str | None
+    audit_introspections: bool
+    opentelemetry: bool
     log_level: str
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from gunicorn.systemd import listen_fds
 
+from authserver import metrics_master
 from authserver.app import make_configured_server
 from authserver.config import ConfigError, read_config, unknown_variables
 from authserver.flows.ready import is_ready
 from authserver.listening import CannotListen, check_address
 from authserver.logs import JsonLogger
+from authserver.observe import audit
 from authserver.store.connection_limits import most_connections
 from authserver.store.database import Unavailable
 from authserver.worker import Worker
@@ -24,6 +26,11 @@ def on_starting(server: Any) -> None:
     """gunicorn calls this once, before it listens, and not at a reload: end here if it could not listen."""
     for line in unknown_variables(os.environ):
         _log.warning(line)
+    try:
+        if _config.metrics_bind:
+            metrics_master.listen(_config.metrics_bind)
+    except (CannotListen, OSError) as error:
+        sys.exit(f"authserver: AUTHSERVER_METRICS_BIND {error}")
     # Sockets that systemd or, at a USR2, the predecessor hands on are bound already.
     if listen_fds(unset_environment=False) or "GUNICORN_FD" in os.environ or server.cfg.reuse_port:
         return
@@ -37,8 +44,22 @@ def on_starting(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """gunicorn calls this in each new worker. The first of all reports on the database, once and beside its work."""
+    if _config.metrics_bind:
+        metrics_master.start(_config)
     if worker.age == 1:
         threading.Thread(target=_report_database, daemon=True).start()
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """gunicorn calls this in a worker that ends."""
+    if _config.metrics_bind:
+        metrics_master.end_worker()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """gunicorn calls this when a worker has ended, however it did."""
+    if _config.metrics_bind:
+        metrics_master.forget_worker(worker.pid)
 
 
 def _report_database() -> None:
@@ -70,6 +91,10 @@ try:
     make_configured_server(_config)  # for the connection string; it connects to nothing
 except ConfigError as _error:
     sys.exit(f"authserver: {_error}")
+
+if _config.metrics_bind:
+    metrics_master.make_directory()
+audit.write_to(_config.audit_file)
 
 # Neither a header nor the environment moves the paths.
 os.environ.pop("SCRIPT_NAME", None)

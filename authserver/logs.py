@@ -10,6 +10,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from authserver.oauth.credentials import conceal
+from authserver.observe.tracing import TRACE_ID
 from authserver.web.request_id import HEADER
 
 _EXTRA = ("request_id", "error_code")
@@ -59,6 +60,7 @@ class JsonLogger(Logger):  # type: ignore[misc] # gunicorn is not typed
         headers = dict(resp.headers)
         line = {
             "request_id": headers.get(HEADER.lower()),
+            "trace_id": environ.get(TRACE_ID),
             "remote": environ.get("REMOTE_ADDR"),
             "method": environ.get("REQUEST_METHOD"),
             "path": environ.get("PATH_INFO"),

@@ -30,6 +30,7 @@ class JsonAccessLog(Logger):  # type: ignore[misc]  # gunicorn is not typed
             return
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "trace_id": environ.get("resource_server.trace_id"),
             "remote": environ.get("REMOTE_ADDR"),
             "method": environ.get("REQUEST_METHOD"),
             "path": conceal(environ.get("PATH_INFO", "")),

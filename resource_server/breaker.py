@@ -3,19 +3,31 @@
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from resource_server.deadline import Clock
 from resource_server.errors import UnavailableError
 
 
 class Breaker:
-    """Counts failures in a row; after `threshold` of them lets one call through per `cooldown` seconds."""
+    """Counts failures in a row; after `threshold` of them lets one call through per `cooldown` seconds.
 
-    def __init__(self, threshold: int = 5, cooldown: float = 1.0, clock: Clock = time.monotonic) -> None:
+    `tell` hears whether it is open: at first, and whenever that changes.
+    """
+
+    def __init__(
+        self,
+        threshold: int = 5,
+        cooldown: float = 1.0,
+        clock: Clock = time.monotonic,
+        tell: Callable[[bool], None] = lambda _is_open: None,
+    ) -> None:
         self._threshold, self._cooldown, self._clock = threshold, cooldown, clock
         self._lock = threading.Lock()
         self._failures = 0
         self._open_until = 0.0
+        self._tell = tell
+        tell(False)
 
     def admit(self) -> None:
         """Let the call pass or raise `UnavailableError`; who passes reports `succeeded` or `failed`."""
@@ -32,10 +44,14 @@ class Breaker:
     def succeeded(self) -> None:
         """Close the circuit."""
         with self._lock:
+            if self._failures >= self._threshold:
+                self._tell(False)
             self._failures = 0
 
     def failed(self) -> None:
         """Count a failure; the one that reaches the threshold, and each after it, opens the circuit."""
         with self._lock:
             self._failures += 1
+            if self._failures == self._threshold:
+                self._tell(True)
             self._open_until = self._clock() + self._cooldown

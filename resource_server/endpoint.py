@@ -43,12 +43,13 @@ class Endpoint:
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = lambda: random.SystemRandom().uniform(0.05, 0.2),
+        tell_breaker: Callable[[bool], None] = lambda _is_open: None,
     ) -> None:
         self.url, self.client_id, self.http = url, client_id, http or Http()
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         authorization = None if client_secret is None else basic(client_id, client_secret)
         self._transport = Transport(url, self.http, authorization)
-        self._breaker = PerProcess(lambda: Breaker(clock=clock))
+        self._breaker = PerProcess(lambda: Breaker(clock=clock, tell=tell_breaker))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}, client_id={self.client_id!r})"

@@ -41,7 +41,7 @@ class Guard:
     `verify` finds out about tokens; `scopes` is what a request needs unless told otherwise; `metadata`, when
     given, names this resource: tokens must then have it in their audience, and challenges point to it.
     `leeway` is the clock skew to forgive, in seconds; `wall` tells the seconds since the epoch. `status()` says
-    how the verifier fares in this process.
+    how the verifier fares in this process; `stats` hears of each decision.
     """
 
     def __init__(
@@ -54,9 +54,11 @@ class Guard:
         leeway: float = 0,
         status: Callable[[], Status] = Status,
         wall: Clock = time.time,
+        stats: Stats | None = None,
     ) -> None:
         self._verify, self._realm, self._leeway, self._wall = verify, realm, leeway, wall
         self.scopes, self.metadata, self.status = frozenset(scopes), metadata, status
+        self._stats = stats or Stats()
 
     @classmethod
     def from_config(cls, config: Config, stats: Stats | None = None) -> Self:
@@ -70,6 +72,7 @@ class Guard:
             metadata=metadata or None,
             leeway=config.clock_skew,
             status=validation.status,
+            stats=stats,
         )
 
     def check(self, authorization: str | None, query: str = "", scopes: Iterable[str] | None = None) -> AccessToken:
@@ -78,6 +81,19 @@ class Guard:
         `authorization` is the value of that field or None, `query` the raw query string, `scopes` what this
         request needs (None: the guard's own).
         """
+        began, outcome = time.perf_counter(), "error"
+        try:
+            token = self._check(authorization, query, scopes)
+            outcome = "allowed"
+            return token
+        except AccessError as error:
+            outcome = error.error
+            raise
+        finally:
+            self._stats.count("checks", outcome)
+            self._stats.measure("check_seconds", time.perf_counter() - began)
+
+    def _check(self, authorization: str | None, query: str, scopes: Iterable[str] | None) -> AccessToken:
         token = self._verify(bearer.token_from(authorization, query))
         if token is None:
             raise InvalidTokenError("inactive")

@@ -12,9 +12,11 @@ from resource_server.errors import AccessError, ConfigError
 from resource_server.guard import Answer, Guard
 from resource_server.scope import PUBLIC, Scope, declared
 from resource_server.stats import Stats
+from resource_server.trace import begin
 
 _log: Final = logging.getLogger(__name__)
 _CHECKED: Final = "resource_server.checked"
+_TRACE_ID: Final = "resource_server.trace_id"
 
 
 class ResourceServer:
@@ -55,7 +57,8 @@ class ResourceServer:
         self._verified = True
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Serve the resource's own metadata (RFC 9728 §3)."""
+        """Note the trace that the request belongs to; serve the resource's own metadata (RFC 9728 §3)."""
+        req.env[_TRACE_ID] = begin(req.env.get("HTTP_TRACEPARENT", ""), req.env.get("HTTP_TRACESTATE", ""))
         metadata = self.guard.metadata
         if metadata and req.path == metadata.path and req.method in {"GET", "HEAD"}:
             req.env[_CHECKED] = True

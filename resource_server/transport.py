@@ -11,6 +11,7 @@ import urllib3
 from resource_server.deadline import Deadline, DeadlineAdapter
 from resource_server.per_process import PerProcess
 from resource_server.strict_json import json_object
+from resource_server.trace import current_headers
 
 Form = Mapping[str, str | Sequence[str]]
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -86,7 +87,7 @@ class Transport:
                     self.url,
                     data=form,
                     params=params or None,
-                    headers={**self._headers, **headers},
+                    headers={**current_headers(), **self._headers, **headers},
                     timeout=limits,
                     allow_redirects=False,
                     stream=True,

@@ -81,9 +81,14 @@ class Validation:
 
     def _introspection(self) -> Introspection:
         config = self._config
-        return Introspection(
-            Endpoint(config.introspect_url or "", config.client_id, config.client_secret, http=config.http())
+        endpoint = Endpoint(
+            config.introspect_url or "",
+            config.client_id,
+            config.client_secret,
+            http=config.http(),
+            tell_breaker=lambda is_open: self._stats.measure("breaker_open", float(is_open)),
         )
+        return Introspection(endpoint, self._stats)
 
     def _jwt_verifier(self) -> JwtVerifier:
         config, issuer = self._config, self._config.issuer or ""

@@ -26,7 +26,11 @@ DECLARE
     object text;
 BEGIN
     IF current_user = 'authserver_owner' THEN
-        RETURN;  -- an administrator has been here
+        -- An administrator has been here, and has left this one the database, or has done all of what follows.
+        IF EXISTS (SELECT FROM pg_database WHERE datname = current_database() AND datdba = 'authserver_owner'::regrole) THEN
+            EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+        END IF;
+        RETURN;
     END IF;
     FOREACH role IN ARRAY ARRAY['authserver_owner', 'authserver_app'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN

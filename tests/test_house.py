@@ -26,18 +26,21 @@ MAY_USE = {
     "store": {"oauth"},
     # From where a client or an issuer says; apart, so that nothing else opens connections.
     "fetch": {"oauth"},
-    "flows": {"oauth", "store", "migrate", "fetch"},
-    "web": {"flows", "oauth", "store", "config"},
-    "cli": {"fetch", "flows", "migrate", "config", "dev", "store", "oauth"},
+    "observe": {"oauth"},
+    "flows": {"oauth", "store", "migrate", "fetch", "observe"},
+    "web": {"flows", "oauth", "store", "config", "observe"},
+    "cli": {"fetch", "flows", "migrate", "config", "dev", "store", "oauth", "observe"},
     "dev": set(),
     "migrate": {"store"},
     "config": {"oauth"},
-    "app": {"config", "fetch", "flows", "oauth", "store", "web"},
-    "logs": {"oauth", "web"},
+    "app": {"config", "fetch", "flows", "oauth", "store", "web", "observe"},
+    "logs": {"oauth", "observe", "web"},
     "http_framing": set(),
     "worker": {"http_framing"},
     "listening": set(),
-    "gunicorn_conf": {"app", "config", "flows", "listening", "logs", "store", "worker"},
+    "metrics_master": {"config", "listening", "metrics_server", "observe", "store"},
+    "metrics_server": {"flows", "migrate", "observe", "store"},
+    "gunicorn_conf": {"app", "config", "flows", "listening", "logs", "metrics_master", "observe", "store", "worker"},
     "__init__": set(),
     "__main__": {"cli"},
 }
@@ -46,7 +49,9 @@ ONLY_HERE = {
     "falcon": {"web", "app"},
     "gunicorn": {"logs", "worker", "gunicorn_conf"},
     "requests": {"dev"},
-    "socket": {"fetch", "worker", "listening", "dev"},
+    "socket": {"fetch", "worker", "listening", "metrics_master", "metrics_server", "dev"},
+    "opentelemetry": {"observe"},
+    "prometheus_client": {"observe", "metrics_master", "metrics_server"},
 }
 PURE = set(sys.stdlib_module_names) - {"socket", "subprocess", "os", "secrets", "random", "time", "urllib.request"}
 
@@ -154,7 +159,16 @@ def test_every_dependency_is_explained(repository: Path) -> None:
     assert explained == names
 
 
-_LINKED = ("operations", "api", "kubernetes", "workload-identity", "performance", "scaling")
+_LINKED = (
+    "operations",
+    "api",
+    "audit",
+    "configuration",
+    "kubernetes",
+    "workload-identity",
+    "performance",
+    "scaling",
+)
 
 
 @pytest.mark.parametrize(

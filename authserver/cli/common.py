@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import time
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias
 from authserver.config import ConfigError, read_one
 from authserver.fetch.documents import Fetcher
 from authserver.flows.server import AuthorizationServer, Policy, make_server
+from authserver.observe import audit
 from authserver.store.database import Database
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse has no public name for it
@@ -50,8 +52,17 @@ def open_server(*, patient: bool = False) -> Iterator[AuthorizationServer]:
     networks, http, tls = (
         read_one(f"JWKS_{name}", os.environ) for name in ("ALLOWED_NETWORKS", "ALLOW_HTTP", "CA_BUNDLE")
     )
+    audit.write_to(read_one("AUDIT_FILE", os.environ))
+    audit.begin_command(_operator())
     with open_database(patient=patient) as database:
         yield make_server(policy, database, fetcher=Fetcher(networks, http == "yes", tls))
+
+
+def _operator() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container the user has a number only
+        return f"uid {os.getuid()}"
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import UnknownKey, looks_like_jwt, read_access_token
 from authserver.oauth.signing_keys import KeyRing, NoSigningKey, sign_claims
+from authserver.observe.audit import token_id
+from authserver.observe.events import TOKEN_INTROSPECTED
 from authserver.store.access_tokens import StaleClient
 from authserver.store.signing_keys import require_version
 
@@ -52,9 +54,14 @@ def _look_up(server: AuthorizationServer, caller: Client, form: Form, now: int) 
     # token_type_hint is not read: the token says itself what it is, and a wrong hint must not hide it (§2.1).
     value = form.require("token")
     token = _find_jwt(server, caller, value, now) if looks_like_jwt(value) else _find_opaque(server, caller, value, now)
-    if token is None or not may_introspect(caller, token):
-        return INACTIVE
-    return introspection_response(token, server.policy.issuer)
+    active = token is not None and may_introspect(caller, token)
+    server.audit.tell(
+        TOKEN_INTROSPECTED,
+        client_id=caller.client_id,
+        token_id=token_id(hash_credential(value)) if server.audit.introspections else None,
+        active=active,
+    )
+    return introspection_response(token, server.policy.issuer) if token is not None and active else INACTIVE
 
 
 def _find_opaque(server: AuthorizationServer, caller: Client, value: str, now: int) -> AccessToken | None:

@@ -16,6 +16,8 @@ from authserver.oauth.jwt_access_token import sign_access_token
 from authserver.oauth.resource import grant_audience
 from authserver.oauth.scope import grant_scope
 from authserver.oauth.signing_keys import KeyRing, NoSigningKey
+from authserver.observe.audit import token_id
+from authserver.observe.events import TOKEN_ISSUED
 
 
 def issue(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
@@ -25,10 +27,14 @@ def issue(server: AuthorizationServer, credential: ClientCredential, form: Form)
     has confirmed the client and the keys.
     """
     now = server.now()
-    return server.client_cache.authenticated(credential, now, lambda client: _grant(server, client, form, now))
+    return server.client_cache.authenticated(
+        credential, now, lambda client: _grant(server, client, credential, form, now)
+    )
 
 
-def _grant(server: AuthorizationServer, client: Client, form: Form, now: int) -> dict[str, Any]:
+def _grant(
+    server: AuthorizationServer, client: Client, credential: ClientCredential, form: Form, now: int
+) -> dict[str, Any]:
     if form.require("grant_type") != CLIENT_CREDENTIALS:
         raise UnsupportedGrantType("The grant type must be client_credentials.")
     if CLIENT_CREDENTIALS not in client.grant_types:
@@ -44,6 +50,17 @@ def _grant(server: AuthorizationServer, client: Client, form: Form, now: int) ->
         jti=make_identifier(server.random) if client.access_token_format == JWT else None,
     )
     value = _make_jwt(server, client, token, now) if token.jti else _make_opaque(server, client, token)
+    server.audit.tell(
+        TOKEN_ISSUED,
+        client_id=client.client_id,
+        auth_method=credential.method,
+        token_id=token_id(hash_credential(value)),
+        jti=token.jti,
+        format=client.access_token_format,
+        scope=token.scope,
+        audience=token.audience,
+        expires_at=token.expires_at,
+    )
     return {"access_token": value, "token_type": "Bearer", "expires_in": lifetime, "scope": token.scope}
 
 

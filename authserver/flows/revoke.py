@@ -12,6 +12,8 @@ from authserver.oauth.credentials import hash_credential, read_opaque_token
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import looks_like_jwt
 from authserver.oauth.signing_keys import KeyRing
+from authserver.observe.audit import token_id
+from authserver.observe.events import TOKEN_REVOKED
 
 
 def revoke(server: AuthorizationServer, credential: ClientCredential, form: Form) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def _revoke(server: AuthorizationServer, client: Client, form: Form, now: int) -
     expires_at = read_opaque_token(value)
     if expires_at is not None and expires_at > now:
         server.access_tokens.revoke(hash_credential(value), expires_at, client, now)
+        _tell(server, client, value)
     else:
         require_current(server, client)
     return {}
@@ -41,5 +44,10 @@ def _revoke_jwt(server: AuthorizationServer, client: Client, ring: KeyRing, valu
     token = read_jwt(server, ring, value, now)
     if token is not None and token.client_id == client.client_id:
         server.revocations.revoke_jwt(hash_credential(value), token, client, ring.version)
+        _tell(server, client, value)
     else:
         require_current(server, client)
+
+
+def _tell(server: AuthorizationServer, client: Client, value: str) -> None:
+    server.audit.tell(TOKEN_REVOKED, client_id=client.client_id, token_id=token_id(hash_credential(value)))

@@ -8,6 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from authserver.fetch.documents import Fetcher
+from authserver.flows.audited import (
+    AuditedClients,
+    AuditedInitialAccessTokens,
+    AuditedSigningKeys,
+    AuditedTrustedIssuers,
+)
 from authserver.flows.authenticate import ClientCache
 from authserver.flows.key_ring import KeyRingCache
 from authserver.flows.proofs import Prover
@@ -16,6 +22,7 @@ from authserver.flows.throttle import Throttle
 from authserver.oauth.credentials import Random
 from authserver.oauth.jose import SIGNING_ALGORITHMS
 from authserver.oauth.key_encryption import KeyEncryption
+from authserver.observe.audit import Audit
 from authserver.store.access_tokens import AccessTokens
 from authserver.store.assertion_jtis import AssertionJtis
 from authserver.store.authentication_failures import AuthenticationFailures
@@ -69,6 +76,7 @@ class AuthorizationServer:
     schema_migrations: SchemaMigrations
     clock: Clock
     random: Random
+    audit: Audit
 
     def now(self) -> int:
         """Unix seconds."""
@@ -83,11 +91,13 @@ def make_server(
     random: Random = secrets.token_bytes,
     fetcher: Fetcher | None = None,
     make_remote_keys: Callable[[], RemoteKeys] = RemoteKeys,
+    audit: Audit | None = None,
 ) -> AuthorizationServer:
     """Put a server together. Connects to nothing yet."""
-    clients, signing_keys = Clients(database), SigningKeys(database)
+    audit = audit or Audit()
+    clients, signing_keys = AuditedClients(database, audit), AuditedSigningKeys(database, audit)
     fetcher = fetcher or Fetcher()
-    trusted_issuers = TrustedIssuers(database)
+    trusted_issuers = AuditedTrustedIssuers(database, audit)
     prover = Prover(
         policy.issuer,
         clients,
@@ -113,8 +123,9 @@ def make_server(
         revocations=Revocations(database),
         signing_keys=signing_keys,
         key_ring=KeyRingCache(signing_keys, policy.key_encryption),
-        initial_access_tokens=InitialAccessTokens(database),
+        initial_access_tokens=AuditedInitialAccessTokens(database, audit),
         schema_migrations=SchemaMigrations(database),
         clock=clock,
         random=random,
+        audit=audit,
     )

@@ -14,6 +14,7 @@ from authserver.oauth.errors import InvalidClient
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 PRIVATE_KEY_JWT = "private_key_jwt"
+CLIENT_ASSERTION = "client_assertion"
 
 SKEW = 30  # seconds that clocks may disagree
 MAX_AHEAD = 300  # seconds from now to the expiry of an assertion that a client makes
@@ -31,6 +32,11 @@ class AssertionCredential:
     client_id: str | None
     assertion: str = field(repr=False)
     address: str = ""
+
+    @property
+    def method(self) -> str:
+        """How it is called beside the methods by secret: whose assertion it is, is not known before it is read."""
+        return CLIENT_ASSERTION
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,19 @@ class _Connection(psycopg.Connection[TupleRow]):
 class Database:
     """A PostgreSQL database, named by a connection string, for any number of threads and after any fork."""
 
-    def __init__(self, conninfo: str, *, patient: bool = False, pooled: bool = False) -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        patient: bool = False,
+        pooled: bool = False,
+        observe: Callable[[float], None] | None = None,
+    ) -> None:
         """Take a libpq connection string or URL; connect to nothing yet.
 
         `patient` lifts the limits on a statement's time: for migrations and maintenance, never for requests.
         `pooled`: PgBouncer in between gives each transaction another session, so nothing is left in one.
+        `observe` is told how many seconds each prepared statement took.
         Raises ValueError if libpq cannot read the string.
         """
         self._answer_timeout = None if patient else ANSWER_TIMEOUT
@@ -91,6 +99,8 @@ class Database:
         self._lock = threading.Lock()
         self._away = False
         self._probe = threading.Lock()
+        self._observe = observe
+        self._busy: set[int] = set()
         self._next_connect = 0.0
 
     def apart(self) -> Database:
@@ -105,6 +115,11 @@ class Database:
     def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
         """Like `fetch_one`, for all rows."""
         return self._rows(query, parameters)
+
+    def connections(self) -> tuple[int, int]:
+        """How many connections are open, and how many of them wait for an answer."""
+        with self._lock:
+            return sum(not connection.closed for connection in self._opened), len(self._busy)
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -133,7 +148,15 @@ class Database:
             connection.close()
 
     def _rows(self, query: LiteralString, parameters: Parameters | None) -> list[TupleRow]:
-        return self._run(lambda c: c.statements.run(query, parameters or {}, c.answer_timeout))
+        if self._observe is None:
+            return self._run(lambda c: c.statements.run(query, parameters or {}, c.answer_timeout))
+        thread, began = threading.get_ident(), time.perf_counter()
+        self._busy.add(thread)
+        try:
+            return self._run(lambda c: c.statements.run(query, parameters or {}, c.answer_timeout))
+        finally:
+            self._busy.discard(thread)
+            self._observe(time.perf_counter() - began)
 
     def _run(self, act: Callable[[_Connection], T]) -> T:
         connection, fresh = self._connection()

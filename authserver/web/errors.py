@@ -28,12 +28,14 @@ def add_error_handlers(app: falcon.App[Any, Any]) -> None:
 
 def refuse(resp: falcon.Response, status: int | str, code: str, description: str) -> None:
     """Write an error answer."""
+    resp.context.error_code = code
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     resp.data = json.dumps({"error": code, "error_description": description}).encode()
 
 
-def _refused(req: falcon.Request, resp: falcon.Response, error: OAuthError, _params: dict[str, Any]) -> None:
+def _refused(req: falcon.Request, resp: falcon.Response, error: OAuthError, params: dict[str, Any]) -> None:
+    resp.context.refusal, resp.context.client_id = error, params.get("client_id")
     _log.info("refused: %s", error.reason, extra={"request_id": request_id(req), "error_code": error.code})
     refuse(resp, error.status, error.code, error.description)
     if isinstance(error, Throttled):

@@ -13,6 +13,7 @@ from authserver.oauth.client_authentication import ClientCredential, read_client
 from authserver.oauth.forms import Form
 from authserver.web.body import read_form
 from authserver.web.client_address import ClientAddress
+from authserver.web.observation import note_credential
 
 Answer = TypeVar("Answer")
 Flow = Callable[[AuthorizationServer, ClientCredential, Form], Answer]
@@ -37,7 +38,7 @@ class FormEndpoint:
         return flow(self._server, self._credential(req, form), form)
 
     def _credential(self, req: falcon.Request, form: Form) -> ClientCredential:
-        return read_client_credential(req.auth, form, self._address(req))
+        return note_credential(req, read_client_credential(req.auth, form, self._address(req)))
 
     def on_request(self, _req: falcon.Request, _resp: falcon.Response) -> None:
         raise falcon.HTTPMethodNotAllowed(self.allowed_methods)

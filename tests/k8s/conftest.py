@@ -23,7 +23,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir() if path.is_dir())
-CNPG = "base with postgres-cnpg"  # the component that no overlay has by default
+# Components that no overlay has by default: what they are tried with.
+WITH = {
+    "base with postgres-cnpg": ("base", "postgres-cnpg"),
+    "base with all for production": ("base", "postgres-cnpg", "resource-server", "monitoring"),
+}
 
 Document = dict[str, Any]
 
@@ -38,6 +42,8 @@ def _rendered(directory: Path) -> tuple[Document, ...]:
 def _assembled(directory: Path) -> tuple[Document, ...]:
     documents = _accumulate(directory, [])
     for document in (d for d in documents if d["kind"] == "ConfigMap" and d["metadata"]["name"] in _generated()):
+        if document.pop("disableNameSuffixHash", False):
+            continue
         plain = document["metadata"]["name"]
         document["metadata"]["name"] = f"{plain}-{_content_hash(document)}"
         for source in (s for c in _containers(documents) for s in c.get("envFrom", [])):
@@ -56,7 +62,7 @@ def _accumulate(directory: Path, documents: list[Document]) -> list[Document]:
     for name in kustomization.pop("components", []):
         documents = _accumulate(directory / name, documents)
     for generator in kustomization.pop("configMapGenerator", []):
-        _generate(generator, documents)
+        _generate(generator, documents, directory)
     for patch in kustomization.pop("patches", []):
         operations = yaml.safe_load(patch["patch"] if "patch" in patch else (directory / patch["path"]).read_text())
         for document in documents:
@@ -86,14 +92,18 @@ def _transform(
             container["image"] = _replaced(container["image"], image)
 
 
-def _generate(generator: dict[str, Any], documents: list[Document]) -> None:
-    data = dict(literal.split("=", 1) for literal in generator["literals"])
+def _generate(generator: dict[str, Any], documents: list[Document], directory: Path) -> None:
+    data = dict(literal.split("=", 1) for literal in generator.get("literals", []))
+    data |= {name: (directory / name).read_text() for name in generator.get("files", [])}
     if generator.get("behavior") == "merge":
         found = (d for d in documents if (d["kind"], d["metadata"]["name"]) == ("ConfigMap", generator["name"]))
         next(found)["data"].update(data)
         return
     metadata = {"name": generator["name"], "labels": dict(generator["options"]["labels"])}
-    documents.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    if generator["options"].get("disableNameSuffixHash"):
+        made["disableNameSuffixHash"] = True
+    documents.append(made)
 
 
 def _patch(document: Document, operations: list[dict[str, Any]]) -> None:
@@ -102,7 +112,10 @@ def _patch(document: Document, operations: list[dict[str, Any]]) -> None:
         place: Any = document
         for step in parents:
             place = place[step]
-        if operation["op"] == "remove":
+        if operation["op"] == "add":
+            assert last == "-"
+            place.append(copy.deepcopy(operation["value"]))
+        elif operation["op"] == "remove":
             del place[last]
         else:
             assert operation["op"] == "replace"
@@ -147,17 +160,19 @@ def _content_hash(config_map: Document) -> str:
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Give the directory with the kustomization of an overlay, or of CNPG."""
+    """Give the directory with the kustomization of an overlay, or of one of WITH."""
 
     @functools.cache
     def find(name: str) -> Path:
-        if name != CNPG:
+        if name not in WITH:
             return K8S / "overlays" / name
-        made = tmp_path_factory.mktemp("cnpg").resolve()
+        made = tmp_path_factory.mktemp("with").resolve()
         here = os.path.relpath(K8S, made)
+        base, *components = WITH[name]
         (made / "kustomization.yaml").write_text(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: authserver\n"
-            f"resources: [{here}/base]\ncomponents: [{here}/components/postgres-cnpg]\n"
+            f"resources: [{here}/{base}]\ncomponents:\n"
+            + "".join(f"  - {here}/components/{each}\n" for each in components)
         )
         return made
 
@@ -171,14 +186,14 @@ def render(directory: Any) -> Any:
     return lambda name: how(directory(name))
 
 
-@pytest.fixture(scope="session", params=[*OVERLAYS, CNPG])
+@pytest.fixture(scope="session", params=[*OVERLAYS, *WITH])
 def documents(render: Any, request: pytest.FixtureRequest) -> tuple[Document, ...]:
     """All objects of one overlay, for each."""
     objects: tuple[Document, ...] = render(request.param)
     return objects
 
 
-@pytest.fixture(scope="session", params=[*OVERLAYS, CNPG])
+@pytest.fixture(scope="session", params=[*OVERLAYS, *WITH])
 def both_renderings(directory: Any, request: pytest.FixtureRequest) -> tuple[tuple[Document, ...], ...]:
     """One overlay, for each, as kubectl renders it and as this module does."""
     if shutil.which("kubectl") is None:

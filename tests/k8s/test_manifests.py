@@ -30,7 +30,7 @@ Documents = tuple[Document, ...]
 KUBERNETES = ("1.36", "1.37")
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 SOURCES = sorted(K8S.rglob("*.yaml"))
-CUSTOM = {"postgresql.cnpg.io/v1"}  # has its own schema, which comes with its operator
+CUSTOM = {"postgresql.cnpg.io/v1", "monitoring.coreos.com/v1"}  # their schemas come with their operators
 SERVERS = ("Deployment", "StatefulSet")
 TOOLBOX = "authserver-toolbox"  # runs nothing until an operator does
 
@@ -195,7 +195,12 @@ def test_the_settings_are_ones_that_the_servers_know(documents: Documents) -> No
     # What libpq reads itself begins with PG.
     known = {s.variable for s in SETTINGS} | {s.variable + "_FILE" for s in SETTINGS if s.secret}
     known |= {setting.name for setting in RESOURCE_SERVER_SETTINGS}
-    for config_map in (d for d in kind(documents, "ConfigMap") if d["metadata"]["name"] != "postgres-roles"):
+    for config_map in kind(documents, "ConfigMap"):
+        if (
+            config_map["metadata"]["name"] == "postgres-roles"
+            or "grafana_dashboard" in config_map["metadata"]["labels"]
+        ):
+            continue
         assert {name for name in config_map["data"] if not name.startswith("PG")} <= known
 
 
@@ -337,3 +342,32 @@ def test_the_extended_overlay_only_adds_to_the_other(render: Any) -> None:
 def test_replicas_are_two_where_no_autoscaler_decides(render: Any) -> None:
     for deployment in servers(render("e2e-kind-extended"), "Deployment"):
         assert deployment["spec"]["replicas"] == 2
+
+
+def test_monitoring_finds_the_pods_and_may_ask_them(render: Any) -> None:
+    documents = render("base with all for production")
+    for monitor in kind(documents, "PodMonitor"):
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        selector = monitor["spec"]["selector"]["matchLabels"]
+        found = [d for d in workloads(documents) if selector.items() <= pod_template(d)["metadata"]["labels"].items()]
+        assert [d["metadata"]["name"] for d in found] == [monitor["metadata"]["name"]]
+        ports = [port for c in pod_template(found[0])["spec"]["containers"] for port in c["ports"]]
+        assert [port for port in ports if port["name"] == endpoint["port"]]
+        policy = named(documents, "NetworkPolicy", f"{monitor['metadata']['name']}-from-prometheus")["spec"]
+        assert policy["podSelector"]["matchLabels"] == selector
+        assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": endpoint["port"]}]
+    bind = config(documents, "authserver")["AUTHSERVER_METRICS_BIND"]
+    ports = pod_template(named(documents, "Deployment", "authserver"))["spec"]["containers"][0]["ports"]
+    assert {port["name"]: port["containerPort"] for port in ports} == {"http": 8000, "metrics": int(bind.split(":")[1])}
+    # Nothing leads to the metrics by way of a Service.
+    assert [port["targetPort"] for port in named(documents, "Service", "authserver")["spec"]["ports"]] == ["http"]
+
+
+def test_the_dashboard_is_where_grafanas_sidecar_looks(render: Any) -> None:
+    (found,) = [
+        d
+        for d in kind(render("base with all for production"), "ConfigMap")
+        if d["metadata"]["labels"].get("grafana_dashboard") == "1"
+    ]
+    assert found["metadata"]["name"] == "authserver-dashboard"
+    assert json.loads(found["data"]["authserver-dashboard.json"])["uid"] == "authserver"

@@ -22,6 +22,7 @@ PLAIN = ("gunicorn", "-c", "authserver/gunicorn_conf.py", "authserver.app:get_ap
 CANARY = "canary-value-of-a-setting"
 
 WRONG = {
+    "DATABASE_POOLER": "session",
     "DATABASE_URL": f"postgresql://user:{CANARY}@[/x",
     "ISSUER": "https://as.example/",
     "ACCESS_TOKEN_LIFETIME": "0",
@@ -41,6 +42,10 @@ WRONG = {
     "GRACEFUL_TIMEOUT": "1.5",
     "FORWARDED_ALLOW_IPS": "proxy",
     "API_DOCS": "yes",
+    "METRICS_BIND": "unix:/metrics",
+    "AUDIT_FILE": "/no/such/directory/audit",
+    "AUDIT_INTROSPECTIONS": "yes",
+    "OPENTELEMETRY": "yes",
     "LOG_LEVEL": "verbose",
 }
 CASES: dict[str, tuple[str, dict[str, str]]] = {

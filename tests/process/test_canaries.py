@@ -17,7 +17,8 @@ import psycopg
 import pytest
 import requests
 
-from authserver.dev.stack import RESOURCE, Stack
+from authserver.dev.stack import RESOURCE, Stack, free_port
+from authserver.observe.events import COMMON, EVENTS
 
 PIECE = 12  # characters of the random part that would already help an attacker, or a secret scanner
 MARKER = re.compile(r"^(asat_[0-9a-f]{8}|as[a-z]{2}_|eyJ)")
@@ -55,7 +56,13 @@ TROUBLE = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
-    settings = {"AUTHSERVER_LOG_LEVEL": "debug", "AUTHSERVER_WORKERS": "1", "AUTHSERVER_REQUEST_TIMEOUT": "5"}
+    settings = {
+        "AUTHSERVER_LOG_LEVEL": "debug",
+        "AUTHSERVER_WORKERS": "1",
+        "AUTHSERVER_REQUEST_TIMEOUT": "5",
+        "AUTHSERVER_AUDIT_INTROSPECTIONS": "1",
+        "AUTHSERVER_METRICS_BIND": f"127.0.0.1:{free_port()}",
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GUNICORN_CMD_ARGS", "--log-level debug")  # which the resource server has no setting for
         with Stack(tmp_path_factory.mktemp("stack"), environment=settings) as stack:
@@ -141,6 +148,10 @@ def everything(canaries: Canaries) -> None:
         canaries.call("POST", f"/oauth/{path}", headers={"Authorization": f"Basic {secret}"}, data={"token": token})
         assertions(canaries, path)
         canaries.call("POST", f"/oauth/{path}", headers={"X-Request-ID": f"{secret}?"}, json=form)
+        for header in ("traceparent", "tracestate", "X-Forwarded-For"):
+            canaries.call("POST", f"/oauth/{path}", headers={header: secret}, data=form)
+            canaries.call("POST", f"/oauth/{path}", headers={header: f"00-{token}-{secret}-01"}, data=form)
+            canaries.session.get(f"{resource_server}/protected", headers={header: secret, **bearer}, timeout=20)
     for url in (stack.issuer, resource_server):
         for each in (*(f"{head}\r\n\r\n" for head in MALFORMED), *(f"{half}\r\n" for half in HALF)):
             for canary in (secret, token, JWT):
@@ -221,3 +232,32 @@ def test_access_lines_have_a_request_id_and_no_query_string(canaries, wait_until
     assert all(record["request_id"] for record in access)
     assert [record["path"] for record in access if record["request_id"] == "canary-request-1"] == ["/health"]
     assert not [line for line in lines if "canary-query" in line or "?" in json.loads(line).get("path", "")]
+
+
+def test_audit_events_are_there_and_keep_the_schema(canaries):
+    lines = (canaries.stack.directory / "authserver.log").read_text(encoding="utf-8").splitlines()
+    events = [record for record in map(json.loads, lines) if record["logger"] == "authserver.audit"]
+    for event in events:
+        assert set(event) == {*COMMON, *EVENTS[event["event"]]}, event
+        assert event["request_id"]
+        assert event["trace_id"]
+        assert event["address"] == "127.0.0.1"
+        assert event["operator"] is None
+    assert {event["event"] for event in events} == {
+        "client.created",
+        "client.deleted",
+        "secret.added",
+        "token.issued",
+        "token.introspected",
+        "token.revoked",
+        "authentication.refused",
+    }
+
+
+def test_no_metric_holds_a_piece_of_a_secret(canaries):
+    address = canaries.stack.environment["AUTHSERVER_METRICS_BIND"]
+    pieces = canaries.pieces()
+    for url in (f"http://{address}", *(server.url for server in canaries.stack.servers[1:])):
+        text = canaries.session.get(f"{url}/metrics", timeout=20).text
+        assert "_server_" in text or "authserver_" in text
+        assert not [piece for piece in pieces if piece in text]

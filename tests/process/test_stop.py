@@ -92,7 +92,7 @@ def test_term_answers_what_is_sent_on_open_connections(start_gunicorn, serving_u
 def test_term_does_not_wait_for_idle_connections(start_gunicorn, serving_url):
     server = start_gunicorn(serving_url)
     with requests.Session() as session, server.connect():
-        session.get(f"{server.url}/health", timeout=5)
+        session.get(f"{server.url}/health", timeout=PATIENCE)
         term(server)
         assert server.process.wait(SOON) == 0
 

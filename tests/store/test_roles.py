@@ -206,6 +206,8 @@ def test_the_owner_migrates_an_empty_database_and_gives_the_other_role_its_right
              WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND NOT c.relispartition
              ORDER BY 1, 3"""
         assert connection.execute(rights).fetchall() == serving.execute(rights).fetchall()
+        temporary = "SELECT has_database_privilege('authserver_app', current_database(), 'TEMPORARY')"
+        assert connection.execute(temporary).fetchone() == (False,)
         # A migration applied by hand, or a hand that took too much away: the next run mends it.
         connection.execute("REVOKE ALL ON clients FROM authserver_app")
         assert apply_migrations(owner) == [GRANTED, "nothing to do"]

@@ -1,0 +1,97 @@
+"""How an installation stands: what its metrics say beside what the processes count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import time
+
+from authserver.flows.key_ring import KeyRingCache
+from authserver.flows.maintain import HOUR, SKEW
+from authserver.oauth.signing_keys import KeyRing
+from authserver.store.database import Database, SchemaBehind
+from authserver.store.installation import Facts, Installation
+from authserver.store.partitions import PARTITIONED_TABLES, Partition, Partitions
+from authserver.store.schema_migrations import SchemaMigrations
+from authserver.store.signing_keys import SigningKeys
+
+KEY_STATES = ("next", "active", "retiring", "gone", "revoked")
+EXPIRES_SOON = 14 * 24 * HOUR
+
+
+@dataclass(frozen=True)
+class TableState:
+    """One partitioned table: seconds ahead of now that partitions cover, those to be dropped, and the bytes astray."""
+
+    ahead: int
+    expired: int
+    default_bytes: int
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """The signing keys: how many are in each state; seconds since the active one began, and until the next is due."""
+
+    by_state: dict[str, int]
+    age: int | None
+    due_in: int | None
+
+
+@dataclass(frozen=True)
+class Details:
+    """What there is to know where the schema is current. `clock_offset` is the database's clock less this machine's."""
+
+    facts: Facts
+    clock_offset: float
+    keys: KeyState
+    tables: dict[str, TableState]
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything, as it was at one time; no details of a schema that is behind."""
+
+    schema_version: int
+    details: Details | None
+
+
+def read_state(database: Database, rotation: int) -> State:
+    """Ask the database; keys are due at an age of `rotation` seconds (0: never). Raises Unavailable."""
+    version = max((row.version for row in SchemaMigrations(database).applied()), default=0)
+    try:
+        return State(version, _details(database, rotation))
+    except SchemaBehind:
+        return State(version, None)
+
+
+def _details(database: Database, rotation: int) -> Details:
+    installation, began = Installation(database), time()
+    facts = installation.facts(int(began), int(began) + EXPIRES_SOON)
+    offset = facts.clock - (began + time()) / 2
+    now = int(began)
+    tables = {
+        name: table_state(Partitions(database, name).list(), now, installation.default_partition_bytes(name))
+        for name in PARTITIONED_TABLES
+    }
+    return Details(facts, offset, key_state(KeyRingCache(SigningKeys(database), None).load(), now, rotation), tables)
+
+
+def table_state(partitions: Sequence[Partition], now: int, default_bytes: int) -> TableState:
+    """How far the partitions reach from now on without a gap."""
+    reach = now
+    for partition in sorted(partitions, key=lambda each: each.lower):
+        if partition.lower <= reach < partition.upper:
+            reach = partition.upper
+    return TableState(reach - now, sum(each.upper + SKEW <= now for each in partitions), default_bytes)
+
+
+def key_state(ring: KeyRing, now: int, rotation: int) -> KeyState:
+    """How the keys stand."""
+    states = [ring.state(key, now) for key in ring.keys]
+    active = next((key for key, state in zip(ring.keys, states, strict=True) if state == "active"), None)
+    usable = [key for key in ring.keys if key.revoked_at is None]
+    return KeyState(
+        {state: states.count(state) for state in KEY_STATES},
+        now - active.signs_from if active else None,
+        usable[-1].signs_from + rotation - now if usable and rotation else None,
+    )

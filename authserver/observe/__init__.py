@@ -1,0 +1,1 @@
+"""What an operator sees: audit events, the trace that a request belongs to, and metrics."""

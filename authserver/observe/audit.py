@@ -1,0 +1,74 @@
+"""Audit events (docs/audit.md): who did what, one JSON line each on the logger `authserver.audit`, never a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from typing import Any
+
+from authserver.observe.events import TOKEN_INTROSPECTED, VERSION, bounded
+
+LOGGER = "authserver.audit"
+
+Origin = Mapping[str, str | None]
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+_log = logging.getLogger(LOGGER)
+_NOWHERE: Origin = {"request_id": None, "trace_id": None, "address": None, "operator": None}
+_origin: ContextVar[Callable[[], Origin]] = ContextVar("authserver.origin", default=lambda: _NOWHERE)
+
+
+def begin_request(describe: Callable[[], Mapping[str, str]]) -> None:
+    """What this thread does from now on is a request. `describe` gives its request_id, trace_id and address."""
+    _origin.set(lambda: {**_NOWHERE, **describe()})
+
+
+def begin_command(operator: str) -> None:
+    """What this process does from now on, the operator does, whom the operating system calls so."""
+    _origin.set(lambda: {**_NOWHERE, "operator": operator})
+
+
+class Audit:
+    """Takes events, and tells them to the log and to `listeners`; introspections, which are many, only if asked to."""
+
+    def __init__(self, *listeners: Listener, introspections: bool = False) -> None:
+        self._listeners, self.introspections = listeners, introspections
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Tell of something that has been done. The fields are those of `EVENTS`."""
+        for listener in self._listeners:
+            listener(event, fields)
+        if (event != TOKEN_INTROSPECTED or self.introspections) and _log.isEnabledFor(logging.INFO):
+            line = {"event": event, "version": VERSION, **_origin.get()(), **fields}
+            # Not by `info`, which would look for the line of code that called it.
+            _log.handle(logging.LogRecord(LOGGER, logging.INFO, "", 0, event, (line,), None))
+
+
+def token_id(token_hash: bytes) -> str:
+    """What a token is called: as the revocation feed calls it. No secret, and no way back to the token."""
+    return urlsafe_b64encode(token_hash[:16]).rstrip(b"=").decode()
+
+
+class Formatter(logging.Formatter):
+    """One event, one line, whatever is in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = record.args if isinstance(record.args, dict) else {"event": record.getMessage()}
+        return json.dumps({"time": time, "logger": record.name, **bounded(fields)})
+
+
+def write_to(path: str | None) -> None:
+    """Let this process write events to a file, which may be renamed under it, or to standard error."""
+    handler = WatchedFileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
+    handler.setFormatter(Formatter())
+    for before in _log.handlers:
+        before.close()
+    _log.handlers = [handler]
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
