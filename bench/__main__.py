@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -41,6 +42,8 @@ _PLOT = _DOCUMENT.parent / "images/performance.svg"
 
 def main() -> int:
     """Start everything, measure, tell, stop everything."""
+    # Whoever ends it ends all that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = _options()
     if options.from_json:
         for file in options.from_json:
