@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreSQL, without types
 
+from authserver.dev.stopping import interruptible
 from bench.generators import Failed, Generator, Outcome
 from bench.rows import Row
 
@@ -43,14 +44,22 @@ class Rounds:
 
     def warm_up(self, row: Row) -> None:
         """Fill caches, prepare statements, and learn how many requests a round takes. Raises Failed."""
+        with interruptible():
+            self._warm_up(row)
+
+    def measure(self, row: Row) -> Figures:
+        """One round of one row. Raises Failed."""
+        with interruptible():
+            return self._measure(row)
+
+    def _warm_up(self, row: Row) -> None:
         row.check(row.load(_LOOKED_AT))
         if row.slow:
             return
         load = row.load(int(_WARM_UP_RATE * _WARM_UP))
         self._rates[row.key] = _rate(self._generate(load, self._connections, _WARM_UP))
 
-    def measure(self, row: Row) -> Figures:
-        """One round of one row. Raises Failed."""
+    def _measure(self, row: Row) -> Figures:
         # The warm-up began cold: the second and later rounds know better.
         needed = max(self._rates.get(row.key, 0) * _SPARE, _AT_LEAST) * self._seconds
         size = row.check(row.load(_LOOKED_AT))
