@@ -24,6 +24,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreSQL, without types
 
 from authserver.dev.stack import Server, Stack, free_port
+from authserver.dev.stopping import Stopped, stop_signals
 from bench import capacity, flat, machine, ours, protected, report
 from bench.direct import Issuing
 from bench.generators import Failed, python, wrk
@@ -40,8 +41,15 @@ _PLOT = _DOCUMENT.parent / "images/performance.svg"
 
 
 def main() -> int:
-    """Start everything, measure, tell, stop everything."""
-    options = _options()
+    """Start everything, measure, tell, stop everything, also when a signal asks for it."""
+    try:
+        with stop_signals():
+            return _run(_options())
+    except Stopped as stopped:
+        return stopped.status
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.from_json:
         for file in options.from_json:
             _publish(json.loads(file.read_text(encoding="utf-8")), options)

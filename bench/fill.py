@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
+from authserver.dev.stopping import interruptible
+
 # Rows are durable once they are committed; only the wait for the disk after each statement is left out.
 _PART = 500_000
 _QUICKLY = "SET synchronous_commit = off"
@@ -65,5 +67,5 @@ def _in_parts(url: str, statement: str, number: int, parameters: dict[str, objec
             connection.execute(_QUICKLY)
             connection.execute(statement, parameters | part)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, interruptible():
         list(pool.map(fill, range(0, number, _PART)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreSQL, without types
 
+from authserver.dev.stopping import interruptible
 from bench.generators import Failed, Generator, Outcome
 from bench.rows import Row
 
@@ -15,7 +16,8 @@ _WARM_UP_RATE = 10_000  # requests a second that no row exceeds while warming up
 _LOOKED_AT = 20
 _SLOW_CONNECTIONS = 4
 _SLOW_SECONDS = 5.0
-_SPARE = 1.6  # times as many requests as the warm-up needed in the same time
+_SPARE = 1.6  # times as many requests as the rounds before needed in the same time
+_AT_LEAST = 4000  # requests a second: a round may be much faster than the warm-up, which began cold
 _TOLERANCE = 0.02  # by which answers may on average be longer or shorter than those that were looked at
 
 
@@ -42,16 +44,24 @@ class Rounds:
 
     def warm_up(self, row: Row) -> None:
         """Fill caches, prepare statements, and learn how many requests a round takes. Raises Failed."""
+        with interruptible():
+            self._warm_up(row)
+
+    def measure(self, row: Row) -> Figures:
+        """One round of one row. Raises Failed."""
+        with interruptible():
+            return self._measure(row)
+
+    def _warm_up(self, row: Row) -> None:
         row.check(row.load(_LOOKED_AT))
         if row.slow:
             return
         load = row.load(int(_WARM_UP_RATE * _WARM_UP))
         self._rates[row.key] = _rate(self._generate(load, self._connections, _WARM_UP))
 
-    def measure(self, row: Row) -> Figures:
-        """One round of one row. Raises Failed."""
+    def _measure(self, row: Row) -> Figures:
         # The warm-up began cold: the second and later rounds know better.
-        needed = max(self._rates.get(row.key, 0), 500) * self._seconds * _SPARE
+        needed = max(self._rates.get(row.key, 0) * _SPARE, _AT_LEAST) * self._seconds
         size = row.check(row.load(_LOOKED_AT))
         load = row.load(int(needed))
         before = self._used(row)

@@ -40,13 +40,13 @@ def rows(stack: Stack, issuing: Issuing) -> list[Row]:
         sent = [get(f"{url}/protected", authorization=f"Bearer {token}") for token in tokens]
         found.append(Row(f"protected-{key}", name, contender, url, _fixed(sent), _is_json))
     feed_row = Row(
-        "feed", "feed, nothing new", authserver, stack.issuer, _fixed([_poll(stack.issuer, service_b)]), _is_json
+        "feed", "feed, nothing new", authserver, stack.issuer, lambda _: [_poll(stack.issuer, service_b)], _is_json
     )
     return [*found, feed_row]
 
 
 def _poll(issuer: str, client: dict[str, str]) -> bytes:
-    """A follower's poll that finds nothing."""
+    """A follower's poll that finds nothing: its cursor is that of this moment."""
     proof = (client["client_id"], client["client_secret"])
     url = f"{issuer}/oauth/revocations"
     cursor = requests.get(url, auth=proof, timeout=10).json()["cursor"]

@@ -29,14 +29,16 @@ STATEMENT_TIMEOUT = 3.0  # seconds, on the server
 ANSWER_TIMEOUT = 4.0  # seconds, here: for a server that no longer answers at all
 FAIL_FAST = 0.25  # seconds after a failed connect in which no further one is tried
 
+# Every statement of a request probes indexes. Left to choose, PostgreSQL plans anew each time what names a partitioned
+# table, and the more it holds the longer that takes; and a plan that is kept must not read through what was empty when
+# it was made. (Without jit: it is tried for plans that look dear for want of an index, as for a table of one row.)
+_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
 _SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
 # What PgBouncer says to a parameter at the start of a connection that it does not know.
 _POOLER_REFUSES = "unsupported startup parameter"
+# It is another session than before: a pooler's doing.
+_STATEMENT_GONE = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
-_STATEMENT_GONE = (
-    errors.InvalidSqlStatementName,
-    errors.DuplicatePreparedStatement,
-)  # another session than before: a pooler's doing
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
     errors.ObjectNotInPrerequisiteState,  # likewise, for what only a primary can tell
@@ -228,7 +230,7 @@ def _with_limits(conninfo: str, *, options: bool) -> str:
         "target_session_attrs": "read-write",
     }
     if options:
-        limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)}"
+        limits["options"] = f"-c statement_timeout={int(STATEMENT_TIMEOUT * 1000)} {_PLANS}"
     return make_conninfo(conninfo, **{name: value for name, value in limits.items() if name not in given})
 
 

@@ -196,17 +196,17 @@ def test_a_statement_probes_and_does_not_read_through(
     full: str, statements: dict[str, tuple[str, Any]], name: str, mode: str
 ) -> None:
     text, parameters = statements[name]
-    with psycopg.connect(full) as connection:
+    # As the server connects.
+    with psycopg.connect(Database(full)._conninfo) as connection:
+        assert connection.execute("SHOW plan_cache_mode").fetchone() == ("force_generic_plan",)
         scans = [scan for scan in executed_scans(explain(connection, text, parameters, mode)) if not is_small(scan)]
-        empty = empty_tables(connection)
         connection.rollback()
     by_table: dict[str, int] = {}
     for scan in scans:
         relation = scan["Relation Name"]
         table = re.sub(r"_(default|\d{8}_\d{4})$", "", relation)
         by_table[table] = by_table.get(table, 0) + 1
-        # Of a table without rows there is nothing to read through.
-        assert "Index" in scan["Node Type"] or scan["Node Type"] == "Bitmap Heap Scan" or relation in empty, scan
+        assert "Index" in scan["Node Type"] or scan["Node Type"] == "Bitmap Heap Scan", scan
         # The index finds what is looked for: nothing much is read and thrown away.
         assert scan.get("Rows Removed by Filter", 0) + scan.get("Rows Removed by Index Recheck", 0) < 30, scan
     for table, number in by_table.items():
@@ -244,8 +244,3 @@ def executed_scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def is_small(scan: dict[str, Any]) -> bool:
     return scan["Relation Name"] in SMALL
-
-
-def empty_tables(connection: psycopg.Connection[Any]) -> set[str]:
-    rows = connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples <= 0").fetchall()
-    return {name for (name,) in rows}
