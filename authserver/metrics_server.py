@@ -71,7 +71,7 @@ def _detail_metrics(state: Details) -> Iterator[Metric]:
     )
     yield _gauge("clients", "Registered clients.", facts.clients)
     yield _gauge("client_secrets_expired", "Client secrets that have expired.", facts.secrets_expired)
-    yield _gauge("client_secrets_expiring", "Client secrets that expire within 14 days.", facts.secrets_expiring)
+    yield _gauge("client_secrets_expiring", "Client secrets that expire within 30 days.", facts.secrets_expiring)
     yield _family(
         "signing_keys", "Signing keys by state.", "state", {name: float(n) for name, n in keys.by_state.items()}
     )

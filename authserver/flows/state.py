@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from time import time
 
 from authserver.flows.key_ring import KeyRingCache
-from authserver.flows.maintain import HOUR, SKEW
+from authserver.flows.maintain import SKEW
+from authserver.oauth.secret_evidence import EXPIRES_SOON
 from authserver.oauth.signing_keys import KeyRing
 from authserver.store.database import Database, SchemaBehind
 from authserver.store.installation import Facts, Installation
@@ -16,7 +17,6 @@ from authserver.store.schema_migrations import SchemaMigrations
 from authserver.store.signing_keys import SigningKeys
 
 KEY_STATES = ("next", "active", "retiring", "gone", "revoked")
-EXPIRES_SOON = 14 * 24 * HOUR
 
 
 @dataclass(frozen=True)

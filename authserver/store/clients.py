@@ -217,11 +217,6 @@ class Clients:
         rows = self._database.fetch_all(_SQL["expiring_secrets"], {"now": now, "until": now + within})
         return [ExpiringSecret(*row) for row in rows]
 
-    def count_expiring_secrets(self, now: int, within: int) -> int:
-        """How many secrets `expiring_secrets` would give; for metrics."""
-        row = self._database.fetch_one(_SQL["count_expiring_secrets"], {"now": now, "until": now + within})
-        return int(row[0]) if row else 0
-
     @staticmethod
     def _require_registration(connection: Any, client_id: str, registration_token_hash: bytes) -> str:
         """The method that the client authenticates by."""

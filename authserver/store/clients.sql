@@ -122,10 +122,6 @@ SELECT c.client_id, s.label, extract(epoch FROM s.expires_at)::bigint
  WHERE s.expires_at > to_timestamp(%(now)s::bigint) AND s.expires_at <= to_timestamp(%(until)s::bigint)
  ORDER BY s.expires_at, c.client_id, s.label
 
--- name: count_expiring_secrets
-SELECT count(*) FROM client_secrets
- WHERE expires_at > to_timestamp(%(now)s::bigint) AND expires_at <= to_timestamp(%(until)s::bigint)
-
 -- name: delete_secrets
 DELETE FROM client_secrets s USING clients c WHERE c.id = s.client AND c.client_id = %(client_id)s
 

@@ -12,7 +12,7 @@ from authserver.observe.events import COMMON, EVENTS, VERSION
 
 READING = {
     "AuditedClients": {
-        *("load", "is_current", "list", "holds_registration", "count_expiring_secrets", "expiring_secrets"),
+        *("load", "is_current", "list", "holds_registration", "expiring_secrets"),
         "note_use",  # when it was used is told with each token
     },
     "AuditedSigningKeys": {"lock", "version", "list", "prove", "reseal"},  # another encryption is the same key
