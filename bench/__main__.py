@@ -99,7 +99,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         stack = exits.enter_context(Stack(directory, environment=shared))
         issuing = Issuing(stack.environment)
         exits.callback(issuing.close)
-        rows = [ours.ceiling(stack), *ours.rows(stack, issuing), *protected.rows(stack, issuing)]
+        rows = [
+            ours.ceiling(stack),
+            ours.plain_gunicorn(stack),
+            *ours.rows(stack, issuing),
+            *protected.rows(stack, issuing),
+        ]
         versions: dict[str, str] = {}
         for peer in (oidc_provider, django_oauth_toolkit) if options.peers else ():
             try:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from authserver.config import read_config
 from authserver.dev.stack import RESOURCE, Server, Stack, free_port
 from bench.direct import Issuing, KeyParty, SecretParty
 from bench.generators import Failed
@@ -30,6 +31,27 @@ def ceiling(stack: Stack) -> Row:
     return Row(
         CEILING, "empty Falcon endpoint", empty, url, lambda _number: [get(f"{url}/")], lambda body: body == b"{}"
     )
+
+
+def plain_gunicorn(stack: Stack) -> Row:
+    """Start the empty application under gunicorn's own threaded worker and log, with as many workers and threads."""
+    url = f"http://127.0.0.1:{free_port()}"
+    config = read_config(stack.serving)
+    options = {
+        "bind": url.removeprefix("http://"),
+        "workers": config.workers,
+        "threads": config.threads,
+        "keep-alive": config.keepalive,
+        "access-logfile": "-",
+        "chdir": Path(__file__).parent.parent,
+    }
+    command = ["gunicorn", "--worker-class", "gthread", *(f"--{name}={value}" for name, value in options.items())]
+    server = Server([*command, "bench.ceiling:empty_app()"], dict(stack.serving), stack.directory / "plain.log", url)
+    stack.servers.append(server)
+    server.wait_until_ready()
+    contender = Contender("empty endpoint, gunicorn as it is", server.process.pid)
+    name = "empty Falcon endpoint, gunicorn's own worker"
+    return Row("plain-gunicorn", name, contender, url, lambda _number: [get(f"{url}/")], lambda body: body == b"{}")
 
 
 def rows(stack: Stack, issuing: Issuing) -> list[Row]:
