@@ -35,7 +35,8 @@ def test_preloaded_workers_use_no_connection_of_their_parent(
         # What one cannot take, the other does.
         os.kill(other, signal.SIGSTOP)
         try:
-            assert party.token().status_code == 200
+            # The first request also notes the use of the secret; the last statement is then another one.
+            assert [party.token().status_code for _ in range(2)] == [200, 200]
         finally:
             os.kill(other, signal.SIGCONT)
     # The one that asked for the state of the schema ends after it was logged.

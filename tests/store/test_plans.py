@@ -45,6 +45,8 @@ PROBES = {
     ("revocations.find_jwt", "clients"): 2,
     # The secrets beside the client, and the row that an unknown client gets.
     ("clients.load", "client_secrets"): 2,
+    # The row that may be locked, and the same to be changed.
+    ("clients.note_use", "client_secrets"): 2,
     # The neighbouring windows, too.
     ("assertion_jtis.use", "assertion_jtis"): 3,
     # Each partition that is not over, of which maintenance keeps at most this many, and the default one.
@@ -55,6 +57,7 @@ SMALL = {"trusted_issuers", "signing_keys", "signing_key_ring", "revocation_feed
 HOT = {
     *("access_tokens.insert", "access_tokens.find", "access_tokens.revoke", "assertion_jtis.use"),
     *("authentication_failures.count", "clients.is_current", "clients.load", "revocations.feed"),
+    *("clients.note_use",),
     *("revocations.find_jwt", "revocations.revoke_jwt", "signing_keys.list", "signing_keys.prove"),
     *("signing_keys.version", "trusted_issuers.find"),
 }
