@@ -40,6 +40,8 @@ class JsonLogger(Logger):  # type: ignore[misc] # gunicorn is not typed
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
+        # Or logging would print what could not be written as it is, with what the formatter conceals.
+        logging.raiseExceptions = False
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
         root = logging.getLogger()

@@ -23,7 +23,7 @@ from authserver.store.database import Database, Unavailable
 _log = logging.getLogger("authserver.metrics")
 
 _LONGEST_HEAD = 8192
-_PATIENCE = 5.0  # seconds for a request to arrive, and again for its answer to be taken
+_PATIENCE = 1.0  # seconds for a request to arrive, and again for its answer to be taken
 _SAMPLES = 1.0  # seconds between two
 _REMEMBERED = 10.0  # seconds for which a look at the database does
 

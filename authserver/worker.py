@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import queue
 import select
 import selectors
@@ -162,8 +163,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def _cut_late(self, now: float) -> None:
         with self._lock:
             waiting = [(conn, wait) for conn, wait in self._waiting.items() if wait.deadline < now]
-            busy = [conn for conn, wait in self._busy.items() if wait.deadline < now]
-            for conn in busy:
+            busy = [(conn, wait) for conn, wait in self._busy.items() if wait.deadline < now]
+            for conn, wait in busy:
+                wait.deadline, wait.closing = math.inf, True
                 with suppress(OSError):  # the client has gone
                     conn.sock.shutdown(socket.SHUT_RDWR)
         for conn, _ in waiting:
@@ -278,8 +280,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def _answer(self, conn: Any) -> None:
         """Answer one request. Runs in a thread."""
+        with self._lock:
+            cut = self._busy[conn].closing
         try:
-            stays_open = self.handle(conn) is True
+            # Nobody waits any more for the answer to what was cut before its turn came.
+            stays_open = not cut and self.handle(conn) is True
         except BaseException as error:  # noqa: BLE001 - say, one that is meant to end the process: not from here
             _log.critical("%s in a request", type(error).__name__)
             stays_open = False

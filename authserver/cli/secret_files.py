@@ -11,7 +11,6 @@ from authserver.cli.common import CommandError
 from authserver.flows.apply_clients import SecretFiles
 from authserver.oauth.client_document import DeclaredSecret
 from authserver.oauth.credentials import CLIENT_SECRET, is_client_secret
-from authserver.store.database import Unavailable
 
 _MAX_BYTES = 4096
 
@@ -20,7 +19,8 @@ _MAX_BYTES = 4096
 def secret_files(
     directory: Path, secrets: Iterable[DeclaredSecret], *, may_be_elsewhere: bool
 ) -> Iterator[SecretFiles]:
-    """The files that secrets name, relative to a directory. Those written are removed again if anything raises.
+    """The files that secrets name, relative to a directory. Those written are removed again if anything raises before
+    they are to be kept.
 
     `may_be_elsewhere`: a file may be missing though it is not to be made. Raises CommandError.
     """
@@ -46,10 +46,8 @@ def secret_files(
                 for secret in secrets
             },
             write,
+            written.clear,
         )
-    except Unavailable:
-        # Perhaps it was committed, and this is all there is of the secrets: the next run takes the files as they are.
-        raise
     except BaseException:
         for target in written:
             target.unlink(missing_ok=True)

@@ -59,6 +59,8 @@ class SecretFiles:
     values: Mapping[str, str | None] = field(repr=False)
     # Puts a new secret into a file that is not there.
     write: Callable[[str, str], None]
+    # What was written is to stay from now on, whatever happens.
+    keep: Callable[[], None]
 
 
 def apply_clients(
@@ -83,6 +85,8 @@ def apply_clients(
         if keep:
             for path, secret in application.made.items():
                 files.write(path, secret)
+            # What is perhaps committed must not be without its secrets; the next run takes the files as they are.
+            files.keep()
     for event, facts in application.events if keep else ():
         server.audit.tell(event, **facts)
     return done

@@ -36,8 +36,9 @@ class TokenBudget:
         if not budget:
             yield
             return
-        minute = now // MINUTE
         with self._lock:
+            # A request that took long belongs to the minute in which it is counted, not to one that is over.
+            minute = max(now // MINUTE, self._minute)
             share = self._share(client.id, minute)
             if not share.take(budget):
                 raise BudgetSpent((minute + 1) * MINUTE - now)

@@ -23,6 +23,7 @@ PUBLISH_AHEAD = 2 * JWKS_MAX_AGE
 KEEP_AFTER_SIGNING = 86400 + 600
 # How many verified JWTs are remembered: some 2 KB each.
 _VERIFIED = 4096
+_VERIFIED_LENGTH = 2048
 
 
 class NoSigningKey(Exception):
@@ -76,6 +77,8 @@ class KeyRing:
 
     def remember_verified(self, value: str, kid: str, token: AccessToken) -> None:
         """Keep what a JWT says, which this key was found to have signed."""
+        if len(value) > _VERIFIED_LENGTH:
+            return
         if len(self.verified) >= _VERIFIED:
             self.verified.clear()
         self.verified[value] = kid, token

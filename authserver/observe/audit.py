@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ Origin = Mapping[str, str | None]
 Listener = Callable[[str, Mapping[str, Any]], None]
 
 _log = logging.getLogger(LOGGER)
+_trouble = logging.getLogger("authserver.observe")
 _NOWHERE: Origin = {"request_id": None, "trace_id": None, "address": None, "operator": None}
 _origin: ContextVar[Callable[[], Origin]] = ContextVar("authserver.origin", default=lambda: _NOWHERE)
 
@@ -63,9 +65,30 @@ class Formatter(logging.Formatter):
         return json.dumps({"time": time, "logger": record.name, **bounded(fields)})
 
 
+class _Reporting(logging.Handler):
+    """Says that an event could not be written, and not what was in it, as logging would."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        _trouble.critical("an audit event could not be written: %s", type(sys.exc_info()[1]).__name__)
+
+
+class _File(_Reporting, WatchedFileHandler):
+    """What was done is not undone because it could not be told: the service goes on, and says so."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # the file is to be opened anew and cannot be
+            self.handleError(record)
+
+
+class _Stream(_Reporting, logging.StreamHandler[Any]):
+    pass
+
+
 def write_to(path: str | None) -> None:
     """Let this process write events to a file, which may be renamed under it, or to standard error."""
-    handler = WatchedFileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
+    handler = _File(path, encoding="utf-8") if path else _Stream()
     handler.setFormatter(Formatter())
     for before in _log.handlers:
         before.close()

@@ -36,8 +36,12 @@ _PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off
 _SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
 # What PgBouncer says to a parameter at the start of a connection that it does not know.
 _POOLER_REFUSES = "unsupported startup parameter"
-# It is another session than before: a pooler's doing.
-_STATEMENT_GONE = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+# It is another session than before, a pooler's doing; or a migration gave a column another type.
+_STATEMENT_GONE = (
+    errors.InvalidSqlStatementName,
+    errors.DuplicatePreparedStatement,
+    errors.FeatureNotSupported,
+)
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
@@ -166,7 +170,7 @@ class Database:
             if not self._discard_if_lost(connection, error) or fresh or isinstance(error, NoAnswer):
                 raise _unavailable(error) from error
         # The connection had died while it was idle, say in a restart of the database. Every statement that goes
-        # through here may be repeated: it reads, or writes the same again.
+        # through here may be repeated: it reads, writes the same again, or counts what is then counted twice.
         connection, _ = self._connection()
         try:
             return act(connection)

@@ -6,6 +6,7 @@ spends on a token. This is what libpq needs to be told, with psycopg's own adapt
 
 from __future__ import annotations
 
+import hashlib
 import re
 import select
 import time
@@ -67,7 +68,8 @@ class PreparedStatements:
         return transformer.load_rows(0, answer.ntuples, tuple)
 
     def _prepared(self, query: str, text: bytes, types: tuple[int, ...], deadline: float | None) -> bytes:
-        name = b"s%d" % len(self._names)
+        # By its text: in another's session, where a pooler led us, this name is this statement or none.
+        name = b"as_" + hashlib.sha256(repr((text, types)).encode()).hexdigest()[:32].encode()
         self._libpq.send_prepare(name, text, types)
         self._answer(deadline)
         self._names[query, types] = name

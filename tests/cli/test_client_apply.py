@@ -16,7 +16,9 @@ import psycopg
 import pytest
 import yaml
 
+from authserver.cli.secret_files import secret_files
 from authserver.oauth import client_document
+from authserver.oauth.client_document import DeclaredSecret
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 B = "https://b.example"
@@ -356,3 +358,19 @@ def test_the_documentation_has_every_member_and_its_example_applies(
     (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "service-a.secret").write_text(SECRET)
     assert apply(text=example).stdout.startswith("+ service-a\n")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_secret_that_is_perhaps_committed_keeps_its_file(tmp_path: Path, kept: bool) -> None:
+    secret = DeclaredSecret("first", "secret", generate=True)
+
+    def make() -> None:
+        with secret_files(tmp_path, [secret], may_be_elsewhere=False) as files:
+            files.write("secret", "ascs_" + "x" * 43)
+            if kept:
+                files.keep()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    assert (tmp_path / "secret").exists() is kept

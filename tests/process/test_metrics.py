@@ -14,6 +14,8 @@ import psycopg
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from authserver.dev.stack import free_port
 from authserver.observe.reasons import REASONS
@@ -37,7 +39,10 @@ class Watched:
         self.server = start(url, METRICS_BIND=f"127.0.0.1:{self.address[1]}", **settings)
 
     def text(self) -> str:
-        answer = requests.get(f"http://127.0.0.1:{self.address[1]}/metrics", timeout=30)
+        with requests.Session() as session:
+            # A worker that is ended takes a scrape with it; Prometheus comes again, too.
+            session.mount("http://", HTTPAdapter(max_retries=Retry(5, backoff_factor=0.1)))
+            answer = session.get(f"http://127.0.0.1:{self.address[1]}/metrics", timeout=30)
         assert answer.status_code == 200
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         return answer.text

@@ -64,6 +64,30 @@ def test_statements_that_others_deallocated_are_prepared_anew(one):
     assert one.fetch_one("SELECT 2") == (2,)
 
 
+def test_a_statement_of_the_same_place_in_another_process_has_another_name(one, database_url):
+    other = Database(database_url)
+    assert one.fetch_one("SELECT 'mine'") == ("mine",)
+    assert other.fetch_one("SELECT 'theirs'") == ("theirs",)
+    names = []
+    for database in (one, other):
+        with database.session() as connection:
+            names += [{name for (name,) in connection.execute("SELECT name FROM pg_prepared_statements").fetchall()}]
+    other.close()
+    assert len(names[0]) == len(names[1]) == 1
+    assert names[0].isdisjoint(names[1])
+
+
+def test_a_column_that_got_another_type_costs_a_new_connection_and_nothing_else(one):
+    with one.session() as connection:
+        connection.execute("CREATE TABLE retyped AS SELECT 1 AS a")
+    assert one.fetch_one("SELECT a FROM retyped") == (1,)
+    with one.session() as connection:
+        connection.execute("ALTER TABLE retyped ALTER a TYPE text")
+    assert one.fetch_one("SELECT a FROM retyped") == ("1",)
+    with one.session() as connection:
+        connection.execute("DROP TABLE retyped")
+
+
 def test_dropping_a_table_forgets_no_statement(one):
     assert one.fetch_one("SELECT 3") == (3,)
     with one.transaction() as connection:

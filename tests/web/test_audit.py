@@ -162,3 +162,32 @@ def test_the_file_may_be_renamed(app, service_a, events, tmp_path):
     (tmp_path / "audit").rename(tmp_path / "audit.1")
     service_a.token(app)
     assert len(events()) == 1
+
+
+def test_a_file_that_cannot_be_opened_anew_stops_no_request_and_is_told_without_the_event(
+    app, service_a, events, tmp_path, caplog
+):
+    service_a.token(app)
+    before = len(events())
+    (tmp_path / "audit").rename(tmp_path / "audit.1")
+    (tmp_path / "audit").mkdir()  # also for root, who may write everywhere
+    token = service_a.token(app)
+    app.post("/oauth/token", {**service_a.form, "client_id": token, "grant_type": "client_credentials"}, status=401)
+    assert [record.getMessage() for record in caplog.records if record.name == "authserver.observe"] == [
+        "an audit event could not be written: IsADirectoryError"
+    ] * 2
+    (tmp_path / "audit").rmdir()
+    service_a.token(app)
+    assert len(events()) == 1 < before + 1
+
+
+def test_a_full_disk_shows_nobody_what_could_not_be_written(app, service_a, events, capfd, caplog):
+    canary = "ascs_" + "canary" * 8
+    audit.write_to("/dev/full")
+    app.post("/oauth/token", {**service_a.form, "client_id": canary, "grant_type": "client_credentials"}, status=401)
+    assert "an audit event could not be written: OSError" in caplog.text
+    shown = "".join(capfd.readouterr()) + caplog.text
+    assert "canary" not in shown
+    log = logging.getLogger(audit.LOGGER)
+    with pytest.raises(OSError, match="No space left"):
+        log.handlers.pop().close()

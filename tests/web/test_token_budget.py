@@ -101,3 +101,17 @@ def test_t26_maintenance_forgets(server, clock):
     assert server.issued_tokens.add(1, minute, 0) == 3
     server.issued_tokens.forget(minute + 1)
     assert server.issued_tokens.add(1, minute, 0) == 0
+
+
+def test_t26_a_request_that_took_long_does_not_count_the_minute_before_against_this_one(
+    app, other_app, service_a, spend, clock
+):
+    clock.advance(30)
+    while other_app.post("/oauth/token", service_a.form | GRANT, status="*").status_int == 200:
+        pass
+    clock.advance(30)
+    service_a.token(app)
+    clock.advance(-1)
+    service_a.token(app)
+    clock.advance(1)
+    assert spend()[0] == BUDGET - 2
