@@ -350,19 +350,19 @@ def read_setting(setting: Setting, environ: Mapping[str, str]) -> Any:
 
 def describe(
     environ: Mapping[str, str], show: Mapping[str, Callable[[str], str]] = MappingProxyType({})
-) -> list[tuple[str, str, str]]:
-    """Each setting with its present value and its help: what is wrong named, secrets masked, or as `show` has them."""
-    rows = []
+) -> list[tuple[str, str | None, str]]:
+    """Each setting with its value, if any, and its help: what is wrong named, secrets masked, or as `show` has them."""
+    rows: list[tuple[str, str | None, str]] = []
     for setting in SETTINGS:
         try:
             value = _raw(setting, environ)
             if value is not None:
                 setting.parse(value)
         except (ConfigError, ValueError) as error:
-            shown = f"wrong: {error}"
+            shown: str | None = f"wrong: {error}"
         else:
             mask = show.get(setting.name, lambda _value: "********") if setting.secret else str
-            shown = mask(value) if value else "(not set)"
+            shown = mask(value) if value else None
         rows.append((setting.variable, shown, setting.help))
     return rows
 

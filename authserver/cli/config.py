@@ -27,7 +27,11 @@ def run(options: argparse.Namespace) -> None:
     emit_rows(
         options,
         [{"setting": setting, "value": value, "meaning": meaning} for setting, value, meaning in described],
-        {heading.upper(): itemgetter(heading) for heading in ("setting", "value", "meaning")},
+        {
+            "SETTING": itemgetter("setting"),
+            "VALUE": lambda row: "(not set)" if row["value"] is None else row["value"],
+            "MEANING": itemgetter("meaning"),
+        },
     )
     sys.stdout.flush()
     for line in unknown_variables(os.environ):

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
 from authserver.cli.common import CommandError, Subparsers, for_people, open_server, timestamp, when
 from authserver.cli.output import add_json, add_yes, confirm, emit, emit_rows
 from authserver.flows.rotate import NoKeyEncryption, RotationUnderWay, revoke_key, rotate
+from authserver.flows.server import AuthorizationServer
+from authserver.oauth.jose import CannotDecrypt
+from authserver.oauth.signing_keys import NoSigningKey
 from authserver.store.signing_keys import NoSuchKey
 
+_NOT_THEIRS = (
+    "AUTHSERVER_KEY_ENCRYPTION_KEY lacks the key that a signing key in use is encrypted with: "
+    "the servers could not use what is made with another one"
+)
+_NONE_SIGNS = (
+    "no key signs now and no JWT can be issued: "
+    "run 'authserver keys rotate' with the servers' AUTHSERVER_KEY_ENCRYPTION_KEY"
+)
 _NO_ENCRYPTION = "AUTHSERVER_KEY_ENCRYPTION_KEY is not set: signing keys are kept encrypted or not at all"
 
 
@@ -57,6 +69,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _rotate(options: argparse.Namespace) -> None:
+    logging.getLogger("authserver.keys").disabled = True  # what it would say of keys, the error says
     try:
         with open_server() as server:
             key = rotate(server, _tell)
@@ -64,6 +77,8 @@ def _rotate(options: argparse.Namespace) -> None:
         raise CommandError("the next key is made already and waits for its time: see 'authserver keys list'") from None
     except NoKeyEncryption:
         raise CommandError(_NO_ENCRYPTION) from None
+    except CannotDecrypt:
+        raise CommandError(_NOT_THEIRS) from None
     emit(
         options,
         {"kid": key.kid, "signs_from": timestamp(key.signs_from)},
@@ -78,15 +93,23 @@ def _revoke(options: argparse.Namespace) -> None:
                 raise NoSuchKey(options.kid)
             confirm(options, f"all tokens that '{options.kid}' has signed stop working at once")
             substitute = revoke_key(server, options.kid, _tell)
+            if not _one_signs(server):
+                _tell(f"authserver: warning: {_NONE_SIGNS}")
     except NoSuchKey:
         raise CommandError(f"there is no key '{options.kid}' that is not revoked already") from None
-    except NoKeyEncryption:
-        raise CommandError(_NO_ENCRYPTION) from None
     emit(
         options,
         {"revoked": options.kid, "signs_now": substitute},
         f"{substitute} signs from now on" if substitute else "",
     )
+
+
+def _one_signs(server: AuthorizationServer) -> bool:
+    try:
+        server.key_ring.load().signing_key(server.now())
+    except NoSigningKey:
+        return False
+    return True
 
 
 def _tell(line: str) -> None:

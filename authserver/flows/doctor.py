@@ -133,9 +133,13 @@ def _covered_until(existing: Sequence[Partition], now: int) -> int:
 
 
 def _signing_keys(server: AuthorizationServer, key_age: int) -> Finding:
+    ring, now = server.key_ring.load(), server.now()
+    if not server.policy.signs and any(key.revoked_at is None for key in ring.keys):
+        return Finding(
+            WARNING, "there are some, and here is nothing to decrypt them with", "set AUTHSERVER_KEY_ENCRYPTION_KEY"
+        )
     if not server.policy.signs:
         return Finding(OK, "none: this server issues no JWTs")
-    ring, now = server.key_ring.load(), server.now()
     run = "run 'authserver maintain' with AUTHSERVER_KEY_ENCRYPTION_KEY"
     usable = [key for key in ring.keys if ring.state(key, now) in ("active", "next")]
     if any(key.private is None for key in usable):

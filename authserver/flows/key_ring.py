@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def no_key(error: NoSigningKey) -> Unavailable:
     """What is answered where a key is needed and there is none: an operator has to act."""
-    return Unavailable(f"{error}: run 'authserver maintain' with AUTHSERVER_KEY_ENCRYPTION_KEY")
+    return Unavailable(str(error))
 
 
 class KeyRingCache:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from authserver.flows.server import AuthorizationServer
-from authserver.oauth.jose import generate_key
+from authserver.oauth.jose import CannotDecrypt, generate_key
 from authserver.oauth.key_encryption import KeyEncryption
 from authserver.oauth.signing_keys import (
     KEEP_AFTER_SIGNING,
@@ -31,25 +31,29 @@ class NoKeyEncryption(Exception):
 def rotate(server: AuthorizationServer, tell: Tell) -> SigningKey:
     """Make the next signing key: published now, signing when caches have had the time to see it.
 
-    Raises RotationUnderWay, NoKeyEncryption, Unavailable.
+    Raises RotationUnderWay, NoKeyEncryption, CannotDecrypt, Unavailable.
     """
     with server.signing_keys.lock(lambda: tell("waiting for another run to finish")):
         ring, now = server.key_ring.load(), server.now()
         if any(ring.state(key, now) == "next" for key in ring.keys):
             raise RotationUnderWay
+        if server.policy.key_encryption is None:
+            raise NoKeyEncryption
+        if not _is_theirs(server, ring, now):
+            raise CannotDecrypt
         return _add(server, ring, now)
 
 
 def revoke_key(server: AuthorizationServer, kid: str, tell: Tell) -> str | None:
     """Revoke a key and with it all tokens that it signed, at once, in every process.
 
-    If it was the one that signs, another takes its place at once; gives that one's name.
-    Raises NoSuchKey, NoKeyEncryption, Unavailable.
+    If it was the one that signs, another takes its place at once, if it can be encrypted so that the servers can use
+    it; gives that one's name. Raises NoSuchKey, Unavailable.
     """
     with server.signing_keys.lock(lambda: tell("waiting for another run to finish")):
         ring, now = server.key_ring.load(), server.now()
         signs = any(key.kid == kid and ring.state(key, now) == "active" for key in ring.keys)
-        substitute = _make(server, now, now) if signs else None
+        substitute = _make(server, now, now) if signs and _is_theirs(server, ring, now) else None
         server.signing_keys.revoke(kid, now, substitute)
     return substitute.kid if substitute else None
 
@@ -72,6 +76,12 @@ def maintain_keys(server: AuthorizationServer, age: int, tell: Tell) -> None:
             if ring.state(key, now) == "gone" or (key.revoked_at or now) + KEEP_AFTER_SIGNING < now:
                 server.signing_keys.delete(key.kid)
                 tell(f"deleted signing key {key.kid}, which no living token needs")
+
+
+def _is_theirs(server: AuthorizationServer, ring: KeyRing, now: int) -> bool:
+    """Whether our encryption key is the servers', as far as can be seen: it opens the keys that they use."""
+    used = [key for key in ring.keys if ring.state(key, now) in ("next", "active")]
+    return server.policy.signs and all(key.private is not None for key in used)
 
 
 def _add(server: AuthorizationServer, ring: KeyRing, now: int) -> SigningKey:

@@ -68,7 +68,7 @@ class KeyRing:
         for key in reversed(self.keys):
             if key.revoked_at is None and key.signs_from <= now:
                 return key
-        raise NoSigningKey("no signing key is active")
+        raise NoSigningKey("no signing key is active: run 'authserver maintain' with AUTHSERVER_KEY_ENCRYPTION_KEY")
 
     def verifying_key(self, kid: object, now: int) -> SigningKey | None:
         """The published key of this name."""
@@ -106,7 +106,7 @@ class KeyRing:
 def sign_claims(typ: str, claims: Mapping[str, Any], key: SigningKey) -> str:
     """A JWT of a type (RFC 8725 §3.11). Raises NoSigningKey if the private key is not at hand."""
     if key.private is None:
-        raise NoSigningKey("the private key cannot be decrypted")
+        raise NoSigningKey(f"signing key {key.kid} is encrypted with a key that this process does not have")
     return jose.sign({"typ": typ, "kid": key.kid}, claims, key.private, key.alg)
 
 

@@ -287,6 +287,25 @@ def test_keys_from_the_first_to_an_emergency(run: Run) -> None:
     assert "not revoked already" in run("keys", "revoke", active, status=1, **setting).stderr
 
 
+def test_an_encryption_key_that_is_not_the_servers_makes_no_key_and_hinders_no_revocation(run: Run) -> None:
+    theirs, other = ({"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)} for _ in range(2))
+    run("maintain", **theirs)
+    assert "lacks the key" in run("keys", "rotate", status=1, **other).stderr
+
+    def keys() -> list[tuple[str, str]]:
+        return [(row["kid"], row["state"]) for row in json.loads(run("keys", "list", "--json").stdout)]
+
+    for environment in (other, {}):
+        ((kid, _),) = [row for row in keys() if row[1] == "active"]
+        done = run("keys", "revoke", kid, "--yes", **environment)
+        assert "no key signs now" in done.stderr
+        assert done.stdout == ""
+        assert "active" not in {state for _, state in keys()}
+        # None is in use that could be another's.
+        assert "signs from" in run("keys", "rotate", **theirs).stdout
+        assert keys()[0][1] == "active"
+
+
 def test_maintenance_encrypts_signing_keys_under_the_newest_key(run: Run) -> None:
     old, new = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     run("maintain", AUTHSERVER_KEY_ENCRYPTION_KEY=old)
