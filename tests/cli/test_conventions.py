@@ -108,7 +108,7 @@ def test_config_prints_json_with_secrets_masked(run: Run) -> None:
     rows = json.loads(run("config", "--json", AUTHSERVER_ISSUER="https://as.example").stdout)
     values = {row["setting"]: row["value"] for row in rows}
     assert values["AUTHSERVER_ISSUER"] == "https://as.example"
-    assert values["AUTHSERVER_INITIAL_ACCESS_TOKEN"] == "(not set)"
+    assert values["AUTHSERVER_INITIAL_ACCESS_TOKEN"] is None
 
 
 @pytest.fixture
