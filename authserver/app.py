@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -39,8 +40,6 @@ from authserver.web.revocation_feed import RevocationFeedEndpoint
 if TYPE_CHECKING:
     from authserver.observe.metrics import Metrics
 
-WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
-
 WSGIApp = falcon.App[Any, Any]
 
 
@@ -67,7 +66,7 @@ def create_app(server: AuthorizationServer, *, api_docs: bool = False, metrics: 
     if server.policy.signs:
         endpoints[metadata.JWKS] = JWKSEndpoint(server)
     probes: dict[str, object] = {"/health": Health(), "/ready": Ready(server)}
-    at_root = {well_known: well_known + path for well_known in WELL_KNOWN} | {probe: probe for probe in probes}
+    at_root = {well_known: well_known + path for well_known in metadata.WELL_KNOWN} | {probe: probe for probe in probes}
     description = describe(issuer, [*endpoints, DESCRIPTION, *([DOCUMENTATION] if api_docs else [])], at_root)
     endpoints[DESCRIPTION] = DescriptionEndpoint(description)
     if api_docs:
@@ -76,11 +75,19 @@ def create_app(server: AuthorizationServer, *, api_docs: bool = False, metrics: 
     for prefix in dict.fromkeys(("", path)):
         for route, endpoint in endpoints.items():
             app.add_route(prefix + route, endpoint)
-        for well_known in WELL_KNOWN:
+        for well_known in metadata.WELL_KNOWN:
             app.add_route(well_known + prefix, MetadataEndpoint(server.policy))
     for route, probe in probes.items():
         app.add_route(route, probe)
     return app
+
+
+def make_database(config: Config, observe: Callable[[float], None] | None = None) -> Database:
+    """The database that the settings name. Raises ConfigError."""
+    try:
+        return Database(config.database_url, pooled=bool(config.database_pooler), observe=observe)
+    except ValueError as error:
+        raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
 
 
 def make_configured_server(config: Config, metrics: Metrics | None = None) -> AuthorizationServer:
@@ -95,14 +102,7 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
         tokens_per_minute=config.tokens_per_minute,
         trusted_proxies=config.forwarded_allow_ips,
     )
-    try:
-        database = Database(
-            config.database_url,
-            pooled=bool(config.database_pooler),
-            observe=metrics.round_trip if metrics else None,
-        )
-    except ValueError as error:
-        raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
+    database = make_database(config, metrics.round_trip if metrics else None)
     fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
     # Of the threads that serve requests, a quarter may wait for keys of clients and a quarter for those of issuers:
     # never all, whatever the other servers do.

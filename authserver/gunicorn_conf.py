@@ -9,8 +9,9 @@ from typing import Any
 from gunicorn.systemd import listen_fds
 
 from authserver import metrics_master
-from authserver.app import make_configured_server
+from authserver.app import make_configured_server, make_database
 from authserver.config import ConfigError, read_config, unknown_variables
+from authserver.flows.maintain import HOUR
 from authserver.flows.ready import is_ready
 from authserver.listening import CannotListen, check_address
 from authserver.logs import JsonLogger
@@ -45,7 +46,7 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """gunicorn calls this in each new worker. The first of all reports on the database, once and beside its work."""
     if _config.metrics_bind:
-        metrics_master.start(_config)
+        metrics_master.start(make_database(_config), _config.key_rotation_days * 24 * HOUR)
     if worker.age == 1:
         threading.Thread(target=_report_database, daemon=True).start()
 

@@ -12,14 +12,12 @@ import socket
 import tempfile
 from pathlib import Path
 
-from authserver.config import Config
 from authserver.listening import check_address
 from authserver.store.database import Database
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _OWNER = "_AUTHSERVER_METRICS_OWNER"
 _MEMORY = "/dev/shm"  # noqa: S108 - a directory of the system: numbers written to a disk that stalls would stall requests
-_DAY = 86400
 
 _listeners: list[socket.socket] = []
 
@@ -46,12 +44,12 @@ def listen(address: tuple[str, int]) -> None:
     _listeners.append(listener)
 
 
-def start(config: Config) -> None:
-    """Answer from now on in this worker, too."""
+def start(database: Database, key_age: int) -> None:
+    """Answer from now on in this worker, too; signing keys are due at an age of `key_age` seconds (0: never)."""
     from authserver import metrics_server  # noqa: PLC0415 - see the module
     from authserver.observe.metrics import process_metrics  # noqa: PLC0415 - likewise
 
-    state = metrics_server.StateMetrics(Database(config.database_url), config.key_rotation_days * _DAY)
+    state = metrics_server.StateMetrics(database, key_age)
     for listener in _listeners:
         metrics_server.start(listener, process_metrics(), state)
 

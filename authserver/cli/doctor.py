@@ -13,8 +13,8 @@ from authserver.cli.output import add_json, emit
 from authserver.config import ConfigError, read_config, read_one, unknown_variables
 from authserver.fetch.own_issuer import NotReached, ask_issuer, metadata_url
 from authserver.flows.doctor import FAILED, OK, WARNING, Finding, database_checks, examine
+from authserver.oauth.secret_evidence import DAY
 
-DAY = 86400
 CERTIFICATE_SOON = 14 * DAY
 
 

@@ -9,7 +9,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-WELL_KNOWN = "/.well-known/oauth-authorization-server"
+from authserver.oauth.metadata import WELL_KNOWN
+
 TIMEOUT = 5.0  # seconds, for each step
 _MAX_BYTES = 65_536
 
@@ -29,7 +30,7 @@ class Reached:
 def metadata_url(issuer: str) -> str:
     """Where an issuer's metadata is (RFC 8414 §3.1)."""
     parts = urlsplit(issuer)
-    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN[0]}{parts.path}"
 
 
 def ask_issuer(issuer: str, tls: ssl.SSLContext) -> Reached:

@@ -15,6 +15,8 @@ REVOKE = "/oauth/revoke"
 REVOCATIONS = "/oauth/revocations"
 REGISTER = "/clients/register"
 JWKS = "/.well-known/jwks.json"
+# Where the metadata itself is: the place of RFC 8414 §3, and one that many clients know from OpenID Connect.
+WELL_KNOWN = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
 
 
 def server_metadata(issuer: str, *, signs: bool) -> dict[str, Any]:

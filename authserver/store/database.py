@@ -36,12 +36,10 @@ _PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off
 _SCHEMA_BEHIND = (errors.UndefinedTable, errors.UndefinedColumn)
 # What PgBouncer says to a parameter at the start of a connection that it does not know.
 _POOLER_REFUSES = "unsupported startup parameter"
-# It is another session than before, a pooler's doing; or a migration gave a column another type.
-_STATEMENT_GONE = (
-    errors.InvalidSqlStatementName,
-    errors.DuplicatePreparedStatement,
-    errors.FeatureNotSupported,
-)
+# It is another session than before: a pooler's doing.
+_ANOTHER_SESSION = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+# Or a migration gave a column another type.
+_STATEMENT_GONE = (*_ANOTHER_SESSION, errors.FeatureNotSupported)
 # The server said no to the statement, not to us: nothing was done, and asking again now would not help.
 _REFUSALS = (
     errors.ReadOnlySqlTransaction,  # a former primary after a failover
@@ -152,12 +150,15 @@ class Database:
             connection.close()
 
     def _rows(self, query: LiteralString, parameters: Parameters | None) -> list[TupleRow]:
+        def act(connection: _Connection) -> list[TupleRow]:
+            return connection.statements.run(query, parameters or {}, connection.answer_timeout)
+
         if self._observe is None:
-            return self._run(lambda c: c.statements.run(query, parameters or {}, c.answer_timeout))
+            return self._run(act)
         thread, began = threading.get_ident(), time.perf_counter()
         self._busy.add(thread)
         try:
-            return self._run(lambda c: c.statements.run(query, parameters or {}, c.answer_timeout))
+            return self._run(act)
         finally:
             self._busy.discard(thread)
             self._observe(time.perf_counter() - began)
@@ -240,7 +241,7 @@ def _with_limits(conninfo: str, *, options: bool) -> str:
 
 def _unavailable(error: psycopg.Error) -> Unavailable:
     reason = _reason(error)
-    if isinstance(error, _STATEMENT_GONE) or _POOLER_REFUSES in reason:
+    if isinstance(error, _ANOTHER_SESSION) or _POOLER_REFUSES in reason:
         reason += " (PgBouncer is in between: set AUTHSERVER_DATABASE_POOLER=transaction)"
     return (SchemaBehind if isinstance(error, _SCHEMA_BEHIND) else Unavailable)(reason)
 

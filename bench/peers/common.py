@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import requests
 from psycopg.conninfo import conninfo_to_dict
 
 from authserver.dev.stack import Stack
+from bench.loads import post
+from bench.rows import Contender, Row
 
 _PATIENCE = 60.0  # seconds for a server to answer
 _INSTALLING = 600  # seconds
@@ -97,3 +100,42 @@ class Peer:
     def _stop(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+
+def rows(
+    key: str,
+    name: str,
+    contender: Contender,
+    proof: dict[str, str],
+    *,
+    token_url: str,
+    introspect_url: str,
+    different: int,
+    slow: bool = False,
+) -> list[Row]:
+    """A peer's rows: a token, and introspection of that many different ones in turn."""
+    ask = {"grant_type": "client_credentials", "scope": "read", **proof}
+    tokens: list[str] = []
+
+    def introspect(_number: int) -> list[bytes]:
+        if not tokens:
+            with requests.Session() as session:
+                made = (session.post(token_url, ask, timeout=_PATIENCE).json() for _ in range(different))
+                tokens.extend(each["access_token"] for each in made)
+        return [post(introspect_url, {"token": token, **proof}) for token in tokens]
+
+    def row(act: str, label: str, url: str, make: Callable[[int], list[bytes]], right: Callable[[bytes], bool]) -> Row:
+        return Row(f"{key}-{act}", f"{name}: {label}", contender, url, make, right, slow=slow)
+
+    return [
+        row("token", "token", token_url, lambda _: [post(token_url, ask)], _has_token),
+        row("introspect", "introspect active", introspect_url, introspect, _is_active),
+    ]
+
+
+def _has_token(body: bytes) -> bool:
+    return "access_token" in json.loads(body)
+
+
+def _is_active(body: bytes) -> bool:
+    return json.loads(body)["active"] is True

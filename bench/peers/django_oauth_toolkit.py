@@ -10,11 +10,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import requests
-
 from authserver.dev.stack import Stack, free_port
-from bench.loads import post
-from bench.peers.common import CannotInstall, Peer, cache, database, install, installed, is_installed
+from bench.peers.common import CannotInstall, Peer, cache, database, install, installed, is_installed, rows
 from bench.rows import Contender, Row
 
 _HERE = Path(__file__).with_name("django_site")
@@ -58,43 +55,18 @@ def start(stack: Stack, exits: ExitStack) -> tuple[list[Row], dict[str, str]]:
     peer = Peer(command, environment, stack.directory / "django.log", home)
     peer.wait_until_it_answers(f"{url}/token/", exits)
     contender = Contender("peer: django-oauth-toolkit", peer.process.pid, "django")
-    rows: list[Row] = []
+    found: list[Row] = []
     for kind in ("hashed", "unhashed"):
         proof = {"client_id": kind, "client_secret": secret[kind]}
-        rows += _rows(f"django-{kind}", f"django-oauth-toolkit, {kind} secrets", contender, url, proof)
-    pins = (line.partition("==") for line in _PINS.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-    return rows, {name.partition("[")[0]: pin for name, _, pin in pins if name in ("django", "django-oauth-toolkit")}
-
-
-def _rows(key: str, name: str, contender: Contender, url: str, proof: dict[str, str]) -> list[Row]:
-    ask = {"grant_type": "client_credentials", "scope": "read", **proof}
-    tokens: list[str] = []
-
-    def introspect(_number: int) -> list[bytes]:
-        if not tokens:
-            with requests.Session() as session:
-                made = (session.post(f"{url}/token/", ask, timeout=60).json() for _ in range(_DIFFERENT))
-                tokens.extend(each["access_token"] for each in made)
-        return [post(f"{url}/introspect/", {"token": token, **proof}) for token in tokens]
-
-    slow = key == "django-hashed"
-    return [
-        Row(
-            f"{key}-token",
-            f"{name}: token",
+        found += rows(
+            f"django-{kind}",
+            f"django-oauth-toolkit, {kind} secrets",
             contender,
-            url,
-            lambda _: [post(f"{url}/token/", ask)],
-            _has_token,
-            slow=slow,
-        ),
-        Row(f"{key}-introspect", f"{name}: introspect active", contender, url, introspect, _is_active, slow=slow),
-    ]
-
-
-def _has_token(body: bytes) -> bool:
-    return "access_token" in json.loads(body)
-
-
-def _is_active(body: bytes) -> bool:
-    return json.loads(body)["active"] is True
+            proof,
+            token_url=f"{url}/token/",
+            introspect_url=f"{url}/introspect/",
+            different=_DIFFERENT,
+            slow=kind == "hashed",
+        )
+    pins = (line.partition("==") for line in _PINS.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
+    return found, {name.partition("[")[0]: pin for name, _, pin in pins if name in ("django", "django-oauth-toolkit")}

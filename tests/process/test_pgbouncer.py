@@ -118,7 +118,10 @@ def test_everything_works_through_pgbouncer_in_transaction_mode(
         assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM signing_keys").fetchone() == (2,)
 
-    server = start_gunicorn(pooled, **TRANSACTION, WORKERS="2", THREADS="8", KEY_ENCRYPTION_KEY=key)
+    metrics = f"127.0.0.1:{free_port()}"
+    server = start_gunicorn(
+        pooled, **TRANSACTION, WORKERS="2", THREADS="8", KEY_ENCRYPTION_KEY=key, METRICS_BIND=metrics
+    )
     clients = [
         server.register(),
         server.register(access_token_format="jwt", audiences=["https://b.example"]),
@@ -133,6 +136,8 @@ def test_everything_works_through_pgbouncer_in_transaction_mode(
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(live_and_die, range(64)))
+    for _ in range(2):  # also over a second connection, in a session that another had
+        assert "authserver_database_up 1.0" in requests.get(f"http://{metrics}/metrics", timeout=30).text
     assert '"level": "error"' not in server.logged()
     assert '"level": "warning"' not in server.logged()
 
