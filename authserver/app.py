@@ -23,6 +23,7 @@ from authserver.observe.audit import Audit
 from authserver.observe.tracing import WSGI, trace
 from authserver.store.database import Database
 from authserver.store.prepared import PreparedStatements
+from authserver.watch import pass_on
 from authserver.web.client_address import ClientAddress
 from authserver.web.docs import DOCUMENTATION, DocumentationEndpoint
 from authserver.web.errors import add_error_handlers
@@ -85,7 +86,9 @@ def create_app(server: AuthorizationServer, *, api_docs: bool = False, metrics: 
 def make_database(config: Config, observe: Callable[[float], None] | None = None) -> Database:
     """The database that the settings name. Raises ConfigError."""
     try:
-        return Database(config.database_url, pooled=bool(config.database_pooler), observe=observe)
+        return Database(
+            config.database_url, pooled=bool(config.database_pooler), observe=observe, before_waiting=pass_on
+        )
     except ValueError as error:
         raise ConfigError(f"AUTHSERVER_DATABASE_URL is {error}") from None
 
@@ -112,7 +115,7 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
         policy,
         database,
         fetcher=fetcher,
-        make_remote_keys=lambda: RemoteKeys(max_waiting=waiting),
+        make_remote_keys=lambda: RemoteKeys(max_waiting=waiting, before_waiting=pass_on),
         audit=Audit(*listeners, introspections=config.audit_introspections),
     )
 

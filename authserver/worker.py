@@ -1,11 +1,12 @@
 """gunicorn's threaded worker, made safe against clients that hold on to threads, and gentle to clients at a stop.
 
 gunicorn gives a connection a thread and then waits without limit for the rest of the request; a few clients that
-send half a request each keep all threads. Here the main thread collects requests, and only a whole one gets a thread,
-which reads it from memory: there is nothing of the client's that a thread could wait for.
+send half a request each keep all threads. Here only a whole request gets a thread, which reads it from memory: there is
+nothing of the client's that a thread could wait for.
 
-A request costs one hand-over. The main thread goes on watching a connection while a thread answers, so that nothing
-has to be told to it afterwards; only a client that sends more before it has its answer makes it look away.
+The thread that has the watch (see `watch`) collects requests and answers them itself; while it waits for the database
+another has the watch. A connection goes on being watched while its request is answered, so that nothing has to be told
+to anyone afterwards; only a client that sends more before it has its answer is not looked at until it has.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ import errno
 import json
 import logging
 import math
-import queue
 import select
 import selectors
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
 from gunicorn.http import errors, get_parser
 from gunicorn.workers import gthread
 
 from authserver.http_framing import Incoming, Refused
+from authserver.watch import Watch
 
 _log = logging.getLogger("authserver.worker")
 
@@ -67,30 +68,6 @@ class _Wait:
         self.deadline, self.begun, self.incoming = deadline, None, Incoming()
 
 
-class _Threads:
-    """As many threads, which act on what they are given. gunicorn calls `shutdown`."""
-
-    def __init__(self, number: int, act: Callable[[Any], None]) -> None:
-        self._given: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._act = act
-        self._threads = [threading.Thread(target=self._run, name=f"request-{n}", daemon=True) for n in range(number)]
-        for thread in self._threads:
-            thread.start()
-
-    def give(self, conn: Any) -> None:
-        self._given.put(conn)
-
-    def shutdown(self, wait: bool = True) -> None:
-        for _ in self._threads:
-            self._given.put(None)
-        for thread in self._threads if wait else ():
-            thread.join()
-
-    def _run(self) -> None:
-        while (conn := self._given.get()) is not None:
-            self._act(conn)
-
-
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     """See the module. `request_timeout` is set from the settings by the gunicorn configuration."""
 
@@ -99,7 +76,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # A connection is in one of these: without a thread (first the one that has been the longest without a whole
-        # request), or with one. Threads move them back; all else, and the poller, is the main thread's own.
+        # request), or with one. Threads move them back; all else, and the poller, is for whoever has the watch.
         self._waiting: dict[Any, _Wait] = {}
         self._busy: dict[Any, _Wait] = {}
         self._lock = threading.Lock()
@@ -115,9 +92,14 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if cfg.is_ssl:
             sys.exit("authserver: TLS is for the proxy in front to end; start gunicorn without certfile and keyfile")
 
-    def get_thread_pool(self) -> _Threads:
-        """The threads that answer."""
-        return _Threads(self.cfg.threads, self._answer)
+    def get_thread_pool(self) -> Watch:
+        """The threads that watch and answer."""
+        return Watch(self.cfg.threads, self._look, self._answer, lambda: self.method_queue.defer(lambda: None))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the stop that a signal asks for."""
+        super().handle_exit(sig, frame)
+        self.tpool.wake_main()
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection; where there is no room for one more, close another instead of dying."""
@@ -131,7 +113,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def enqueue_req(self, conn: Any) -> None:
         """Take a new connection. It gets a thread when a request has arrived."""
-        conn.sock.setblocking(True)  # for the threads; the main thread never waits for it
+        conn.sock.setblocking(True)  # to answer; who has the watch never waits for it
         self._await_request(conn, _Wait(time.monotonic() + self.cfg.keepalive))
         self._receive(conn, conn.sock)
 
@@ -151,8 +133,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         )
         _send_refusal(client, status)
 
-    def murder_pending(self) -> None:
-        """Cut what is over its time. Called in the main thread after each event, and at least about once a second."""
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait while others watch. At a stop gunicorn would wait for an event without looking at the time."""
+        self.tpool.stand_in(self._at_a_stop_short(timeout))
+
+    def _look(self, timeout: float) -> None:
+        """Wait for events and take what they bring; then cut what is over its time. Called by who has the watch."""
+        super().wait_for_and_dispatch_events(self._at_a_stop_short(timeout))
         now = time.monotonic()
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP
@@ -173,9 +160,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         for _ in range(len(busy) + sum(wait.begun is not None for _, wait in waiting)):
             _log.warning("request over its time limit, connection cut")
 
-    def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events. At a stop gunicorn would wait for one without looking at the time."""
-        super().wait_for_and_dispatch_events(timeout if self.alive else min(timeout, 0.1))
+    def _at_a_stop_short(self, timeout: float) -> float:
+        return timeout if self.alive else min(timeout, 0.1)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """At a stop, take what has already connected, then refuse new connections at once.
@@ -186,6 +172,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().set_accept_enabled(enabled)
         if enabled or self.alive:
             return
+        done = threading.Event()
+        self.method_queue.defer(self._stop_listening, done)
+        while not done.is_set():
+            self.wait_for_and_dispatch_events(_LINGER)
+
+    def _stop_listening(self, done: threading.Event) -> None:
         for listener in self.sockets:
             listener.setblocking(False)
             connections = -1
@@ -198,6 +190,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             for wait in self._waiting.values():
                 if wait.begun is None:
                     wait.deadline = min(wait.deadline, leave)
+        done.set()
+        self.tpool.wake_main()
 
     # Connections without a thread
 
@@ -276,7 +270,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         with self._lock:
             del self._waiting[conn]
             self._busy[conn] = wait
-        self.tpool.give(conn)
+        self.tpool.put(conn)
 
     def _answer(self, conn: Any) -> None:
         """Answer one request. Runs in a thread."""

@@ -60,8 +60,14 @@ class _Held:
 class RemoteKeys:
     """The key sets this process has fetched lately. Of two such, neither can be kept busy by the other's holders."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, max_waiting: int = MAX_WAITING) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        max_waiting: int = MAX_WAITING,
+        before_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """At most `max_waiting` threads wait for a fetch; `before_waiting` is called in one that is about to."""
+        self._clock, self._before_waiting = clock, before_waiting
         self._held: OrderedDict[Hashable, _Held] = OrderedDict()
         self._lock = threading.Lock()
         self._fetching = threading.BoundedSemaphore(MAX_FETCHES)
@@ -76,6 +82,7 @@ class RemoteKeys:
             held = self._of(holder)
             fetch = self._fetch_if_needed(held, load, kid, algorithm)
         if fetch is not None and self._waiting.acquire(blocking=False):
+            self._before_waiting()
             try:
                 fetch.done.wait(max(fetch.deadline - time.monotonic(), 0))
             finally:

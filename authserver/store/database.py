@@ -19,6 +19,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
+from authserver.store.patience import Patience
 from authserver.store.prepared import NoAnswer, Parameters, PreparedStatements
 
 T = TypeVar("T")
@@ -81,12 +82,14 @@ class Database:
         patient: bool = False,
         pooled: bool = False,
         observe: Callable[[float], None] | None = None,
+        before_waiting: Callable[[], None] = lambda: None,
     ) -> None:
         """Take a libpq connection string or URL; connect to nothing yet.
 
         `patient` lifts the limits on a statement's time: for migrations and maintenance, never for requests.
         `pooled`: PgBouncer in between gives each transaction another session, so nothing is left in one.
-        `observe` is told how many seconds each prepared statement took.
+        `observe` is told how many seconds each prepared statement took, `before_waiting` is called in a thread that
+        is about to wait for long.
         Raises ValueError if libpq cannot read the string.
         """
         self._answer_timeout = None if patient else ANSWER_TIMEOUT
@@ -101,7 +104,7 @@ class Database:
         self._lock = threading.Lock()
         self._away = False
         self._probe = threading.Lock()
-        self._observe = observe
+        self._observe, self._patience = observe, Patience(before_waiting)
         self._busy: set[int] = set()
         self._next_connect = 0.0
 
@@ -127,6 +130,7 @@ class Database:
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
         """Several statements that commit together or not at all. Raises Unavailable."""
         connection, _ = self._connection()
+        self._patience.before_waiting()
         try:
             with connection.transaction():
                 yield connection
@@ -140,6 +144,7 @@ class Database:
     @contextmanager
     def session(self) -> Iterator[psycopg.Connection[TupleRow]]:
         """This thread's connection itself, in autocommit mode, for what brings its own BEGIN and COMMIT."""
+        self._patience.before_waiting()
         yield self._connection()[0]
 
     def close(self) -> None:
@@ -186,7 +191,7 @@ class Database:
             return held[1], False
         connection = self._connect()
         connection.answer_timeout = self._answer_timeout
-        connection.statements = PreparedStatements(connection, prepare=not self._pooled)
+        connection.statements = PreparedStatements(connection, self._patience, prepare=not self._pooled)
         self._local.held = (os.getpid(), connection)
         with self._lock:
             self._opened = {c for c in self._opened if not c.closed} | {connection}
@@ -200,6 +205,7 @@ class Database:
         probing = self._away
         if probing and (time.monotonic() < self._next_connect or not self._probe.acquire(blocking=False)):
             raise Unavailable("the database could not be reached a moment ago")
+        self._patience.before_waiting()
         try:
             # psycopg's cursors prepare nothing, or they would forget all prepared statements when a table is dropped.
             connection = _Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)

@@ -19,6 +19,8 @@ from psycopg import errors, pq
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.rows import TupleRow
 
+from authserver.store.patience import Patience
+
 Parameters = Mapping[str, Any]
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
@@ -39,9 +41,9 @@ def _numbered(query: LiteralString) -> tuple[bytes, list[str]]:
 class PreparedStatements:
     """For one connection in autocommit mode, used by one thread."""
 
-    def __init__(self, connection: psycopg.Connection[TupleRow], *, prepare: bool = True) -> None:
+    def __init__(self, connection: psycopg.Connection[TupleRow], patience: Patience, *, prepare: bool = True) -> None:
         """`prepare` False: where the next statement may meet another session, each is sent whole."""
-        self._connection, self._prepare = connection, prepare
+        self._connection, self._patience, self._prepare = connection, patience, prepare
         self._libpq = connection.pgconn
         self._transformer = Transformer(connection)
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
@@ -63,6 +65,7 @@ class PreparedStatements:
             self._libpq.send_query_prepared(name, values, transformer.formats, pq.Format.BINARY)
         else:
             self._libpq.send_query_params(text, values, types, transformer.formats, pq.Format.BINARY)
+        self._patience.wait(query, self._poll)
         answer = self._answer(deadline)
         transformer.set_pgresult(answer)
         return transformer.load_rows(0, answer.ntuples, tuple)
@@ -71,6 +74,7 @@ class PreparedStatements:
         # By its text: in another's session, where a pooler led us, this name is this statement or none.
         name = b"as_" + hashlib.sha256(repr((text, types)).encode()).hexdigest()[:32].encode()
         self._libpq.send_prepare(name, text, types)
+        self._patience.before_waiting()
         self._answer(deadline)
         self._names[query, types] = name
         return name

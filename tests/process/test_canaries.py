@@ -157,7 +157,8 @@ def everything(canaries: Canaries) -> None:
             for canary in (secret, token, JWT):
                 assert canary.encode() not in canaries.send(each.replace("{}", canary).encode(), url)
     database_trouble(canaries, form, token, resource_server)
-    canaries.form("revoke", **form, token=token)
+    revoked = canaries.form("revoke", **form, token=token)
+    assert revoked.status_code == 200, revoked.text
 
 
 def assertions(canaries: Canaries, path: str) -> None:
@@ -194,6 +195,7 @@ def database_trouble(canaries: Canaries, form: dict[str, str], token: str, resou
     bearer = {"Authorization": f"Bearer {token}"}
     assert canaries.session.get(f"{resource_server}/protected", headers=bearer, timeout=20).status_code == 503
     canaries.stack.postgres.start()
+    canaries.stack.servers[0].wait_until_ready()
 
 
 @pytest.fixture(scope="module")
