@@ -1,6 +1,6 @@
 """The command line: one command per file.
 
-Exit status: 0 done, 1 it could not be done (one line on standard error says why), 2 wrong usage. See docs/cli.md.
+Exit status: 0 done, 1 it could not be done (standard error says why), 2 wrong usage. See docs/cli.md.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception) -> str:
     match error:
-        case CommandError() | ConfigError():
+        case CommandError():
+            return "\nauthserver: ".join(error.args)
+        case ConfigError():
             return str(error)
         case SchemaBehind():
             return "the schema is behind this release: run 'authserver migrate'"
