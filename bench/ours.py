@@ -75,7 +75,7 @@ def rows(stack: Stack, issuing: Issuing) -> list[Row]:
 
 
 def _register(stack: Stack, client_id: str, token_format: str, kind: str) -> Party:
-    options = ["--scope", "read", "--audience", RESOURCE, "--token-format", token_format]
+    options = ["--scope", "read", "--audience", RESOURCE, "--access-token-format", token_format]
     if kind == "secret":
         made = json.loads(stack.run("client", "create", client_id, *options))
         return SecretParty(client_id, made["client_secret"])
