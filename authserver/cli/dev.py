@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
             temporary_stack,
         )
     except ModuleNotFoundError as error:
-        raise CommandError(f"dev needs the extra: pip install 'authserver[dev]' ({error})") from None
+        raise CommandError(f"dev needs the extra dev: pip install 'authserver[dev]' ({error})") from None
     _require_ports(options, in_use)
     try:
         with stop_signals(), temporary_stack("authserver-dev-", port=options.port) as stack:
