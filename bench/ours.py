@@ -9,10 +9,11 @@ from pathlib import Path
 
 from authserver.config import read_config
 from authserver.dev.stack import RESOURCE, Server, Stack, free_port
+from bench.catalog import CEILING, NAMES
 from bench.direct import Issuing, KeyParty, SecretParty
 from bench.generators import Failed
 from bench.loads import Load, get, post
-from bench.rows import CEILING, Contender, Row
+from bench.rows import Contender, Row
 
 Party = SecretParty | KeyParty
 Make = Callable[[int], Sequence[bytes]]
@@ -28,9 +29,7 @@ def ceiling(stack: Stack) -> Row:
     stack.servers.append(server)
     server.wait_until_ready()
     empty = Contender("empty endpoint", server.process.pid)
-    return Row(
-        CEILING, "empty Falcon endpoint", empty, url, lambda _number: [get(f"{url}/")], lambda body: body == b"{}"
-    )
+    return Row(CEILING, NAMES[CEILING], empty, url, lambda _number: [get(f"{url}/")], lambda body: body == b"{}")
 
 
 def plain_gunicorn(stack: Stack) -> Row:
@@ -50,8 +49,8 @@ def plain_gunicorn(stack: Stack) -> Row:
     stack.servers.append(server)
     server.wait_until_ready()
     contender = Contender("empty endpoint, gunicorn as it is", server.process.pid)
-    name = "empty Falcon endpoint, gunicorn's own worker"
-    return Row("plain-gunicorn", name, contender, url, lambda _number: [get(f"{url}/")], lambda body: body == b"{}")
+    key = "plain-gunicorn"
+    return Row(key, NAMES[key], contender, url, lambda _number: [get(f"{url}/")], lambda body: body == b"{}")
 
 
 def rows(stack: Stack, issuing: Issuing) -> list[Row]:
@@ -59,23 +58,20 @@ def rows(stack: Stack, issuing: Issuing) -> list[Row]:
     contender = Contender("authserver", stack.servers[0].process.pid, "postgres")
     found: list[Row] = []
     for token_format in ("opaque", "jwt"):
-        for kind, proves in (("secret", "secret"), ("key", "private_key_jwt")):
+        for kind in ("secret", "key"):
             party = _register(stack, f"bench-{token_format}-{kind}", token_format, kind)
             of = _Endpoint(stack.issuer, contender, issuing, party, token_format)
-            label = f"{token_format}, {proves}"
             found += [
-                of.token(f"token-{token_format}-{kind}", f"token, {label}"),
-                of.introspect(f"introspect-{token_format}-active-{kind}", f"introspect active, {label}", active=True),
-                of.introspect(
-                    f"introspect-{token_format}-inactive-{kind}", f"introspect revoked, {label}", active=False
-                ),
-                of.revoke(f"revoke-{token_format}-{kind}", f"revoke, {label}"),
+                of.token(f"token-{token_format}-{kind}"),
+                of.introspect(f"introspect-{token_format}-active-{kind}", active=True),
+                of.introspect(f"introspect-{token_format}-inactive-{kind}", active=False),
+                of.revoke(f"revoke-{token_format}-{kind}"),
             ]
     return found
 
 
 def _register(stack: Stack, client_id: str, token_format: str, kind: str) -> Party:
-    options = ["--scope", "read", "--audience", RESOURCE, "--token-format", token_format]
+    options = ["--scope", "read", "--audience", RESOURCE, "--access-token-format", token_format]
     if kind == "secret":
         made = json.loads(stack.run("client", "create", client_id, *options))
         return SecretParty(client_id, made["client_secret"])
@@ -95,7 +91,7 @@ class _Endpoint:
         self._issue = issuing.jwt if token_format == "jwt" else issuing.opaque  # noqa: S105 - a format, no secret
         self._keyed = isinstance(party, KeyParty)
 
-    def token(self, key: str, name: str) -> Row:
+    def token(self, key: str) -> Row:
         url = f"{self._issuer}/oauth/token"
 
         def make(number: int) -> list[bytes]:
@@ -105,9 +101,11 @@ class _Endpoint:
                 for _ in range(number)
             ]
 
-        return Row(key, name, self._contender, url, make, lambda body: "access_token" in json.loads(body), self._keyed)
+        return Row(
+            key, NAMES[key], self._contender, url, make, lambda body: "access_token" in json.loads(body), self._keyed
+        )
 
-    def introspect(self, key: str, name: str, *, active: bool) -> Row:
+    def introspect(self, key: str, *, active: bool) -> Row:
         url = f"{self._issuer}/oauth/introspect"
         tokens: list[str] = []
 
@@ -122,9 +120,9 @@ class _Endpoint:
         def right(body: bytes) -> bool:
             return json.loads(body)["active"] is active
 
-        return Row(key, name, self._contender, url, make, right, self._keyed)
+        return Row(key, NAMES[key], self._contender, url, make, right, self._keyed)
 
-    def revoke(self, key: str, name: str) -> Row:
+    def revoke(self, key: str) -> Row:
         url = f"{self._issuer}/oauth/revoke"
         made: dict[bytes, str] = {}
 
@@ -139,9 +137,11 @@ class _Endpoint:
             inspect = f"{self._issuer}/oauth/introspect"
             sent = [made[request] for request in load.requests[1:21]]
             asked = Load(inspect, [post(inspect, {"token": token, **self._party.proof()}) for token in sent])
-            Row(key, name, self._contender, inspect, lambda _: [], _is_inactive).check(asked)
+            Row(key, NAMES[key], self._contender, inspect, lambda _: [], _is_inactive).check(asked)
 
-        return Row(key, name, self._contender, url, make, lambda body: body == b"{}", once=True, afterwards=afterwards)
+        return Row(
+            key, NAMES[key], self._contender, url, make, lambda body: body == b"{}", once=True, afterwards=afterwards
+        )
 
 
 def _is_inactive(body: bytes) -> bool:

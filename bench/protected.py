@@ -10,6 +10,7 @@ from urllib.parse import quote
 import requests
 
 from authserver.dev.stack import RESOURCE, Stack
+from bench.catalog import NAMES
 from bench.direct import Issuing
 from bench.loads import get
 from bench.rows import Contender, Row
@@ -24,23 +25,23 @@ def rows(stack: Stack, issuing: Issuing) -> list[Row]:
     stack.run("client", "create", "bench-caller", "--scope", "read", "--audience", RESOURCE)
     feed = {"OAUTH2_REVOCATIONS_URL": f"{stack.issuer}/oauth/revocations"}
     local = {"OAUTH2_VALIDATION": "jwt", "OAUTH2_ISSUER": stack.issuer}
-    modes: tuple[tuple[str, str, Callable[..., list[str]], dict[str, str]], ...] = (
-        ("introspect", "/protected, introspecting each time", issuing.opaque, {}),
-        ("cached", "/protected, cached, with feed", issuing.opaque, feed),
-        ("jwt", "/protected, JWT, with feed", issuing.jwt, feed | local),
+    modes: tuple[tuple[str, Callable[..., list[str]], dict[str, str]], ...] = (
+        ("introspect", issuing.opaque, {}),
+        ("cached", issuing.opaque, feed),
+        ("jwt", issuing.jwt, feed | local),
     )
     authserver = Contender("authserver", stack.servers[0].process.pid, "postgres")
     found: list[Row] = []
-    for key, name, issue, environment in modes:
+    for key, issue, environment in modes:
         url = stack.start_resource_server(service_b["client_id"], service_b["client_secret"], environment=environment)
         contender = Contender(f"resource server, {key}", stack.servers[-1].process.pid, "postgres")
         if not found:
-            found.append(Row("protected-public", "/public", contender, url, _fixed([get(f"{url}/public")]), _is_json))
+            found.append(_row("protected-public", contender, url, [get(f"{url}/public")]))
         tokens = issue("bench-caller", RESOURCE, _CALLERS)
         sent = [get(f"{url}/protected", authorization=f"Bearer {token}") for token in tokens]
-        found.append(Row(f"protected-{key}", name, contender, url, _fixed(sent), _is_json))
+        found.append(_row(f"protected-{key}", contender, url, sent))
     feed_row = Row(
-        "feed", "feed, nothing new", authserver, stack.issuer, lambda _: [_poll(stack.issuer, service_b)], _is_json
+        "feed", NAMES["feed"], authserver, stack.issuer, lambda _: [_poll(stack.issuer, service_b)], _is_json
     )
     return [*found, feed_row]
 
@@ -54,8 +55,8 @@ def _poll(issuer: str, client: dict[str, str]) -> bytes:
     return get(f"{url}?cursor={quote(cursor)}", authorization=f"Basic {basic}")
 
 
-def _fixed(sent: Sequence[bytes]) -> Callable[[int], Sequence[bytes]]:
-    return lambda _number: sent
+def _row(key: str, contender: Contender, url: str, sent: Sequence[bytes]) -> Row:
+    return Row(key, NAMES[key], contender, url, lambda _number: sent, _is_json)
 
 
 def _is_json(body: bytes) -> bool:

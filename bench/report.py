@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.catalog import CEILING
 from bench.measure import Figures
-from bench.rows import CEILING, Row
+from bench.rows import Row
 
 
 def to_json(

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped] # comes with the embedded PostgreSQL, without types
 
+from bench.catalog import CEILING
 from bench.generators import Failed
 from bench.loads import Load
 
-CEILING = "ceiling"
 _SAMPLE = 20
 _PATIENCE = 20  # seconds
 

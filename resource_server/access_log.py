@@ -1,6 +1,7 @@
 """gunicorn's logs. Nothing of a request but method and path: queries and fields may hold tokens, by mistake or not."""
 
 import json
+import logging
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -13,8 +14,35 @@ _CREDENTIAL: Final = re.compile(
 )
 
 
+class JsonFormatter(logging.Formatter):
+    """One record, one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON; of what looks like a token or a secret only the marker is left."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": conceal(record.getMessage()),
+        }
+        if record.exc_info:
+            line["exception"] = conceal(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
 class JsonAccessLog(Logger):  # type: ignore[misc]  # gunicorn is not typed
-    """Writes one JSON object per request."""
+    """Writes JSON lines: one per request to standard output, one per event to standard error."""
+
+    def setup(self, cfg: Any) -> None:
+        """Let gunicorn, and all that has no handler of its own, log so; called at the start and at a reload."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonFormatter())
+        root = logging.getLogger()
+        if not root.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(JsonFormatter())
+            root.addHandler(handler)
 
     def debug(self, msg: str, *_args: Any, **_kwargs: Any) -> None:
         """Log the constant part of what gunicorn says at this level: the rest quotes requests, heads included."""

@@ -5,6 +5,11 @@
 # Usage: scripts/bench.sh [--rows PATTERNS] [--rounds N] [--seconds N] [--peers] [--flat] [--json FILE] [--plot FILE] [-h]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+for argument in "$@"; do
+  case $argument in
+    -h | --help | --list) exec "${PYTHON:-python3}" -m bench "$@" ;; # needs nothing installed
+  esac
+done
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
 ensure_environment bench

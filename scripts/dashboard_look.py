@@ -1,6 +1,6 @@
 """The dashboard without Grafana: every panel's own queries, asked of a Prometheus and drawn into one picture.
 
-.venv/bin/pip install -e '.[dashboard]'
+.venv/bin/pip install 'authserver[dashboard]'
 .venv/bin/python scripts/dashboard_look.py http://127.0.0.1:9090 dashboard.png --minutes 10
 """
 
@@ -9,19 +9,24 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import requests
-from PIL import Image
 
-mpl.use("Agg")
-from matplotlib import dates
-from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter, LinearLocator
+try:
+    import matplotlib as mpl
+    from PIL import Image
+
+    mpl.use("Agg")
+    from matplotlib import dates
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LinearLocator
+except ModuleNotFoundError as error:
+    sys.exit(f"dashboard_look needs the extra dashboard: pip install 'authserver[dashboard]' ({error})")
 
 DASHBOARD = Path(__file__).resolve().parent.parent / "k8s/components/monitoring/authserver-dashboard.json"
 POINTS = 120

@@ -163,7 +163,7 @@ def measure(stack: Stack, validation: str, revocations: int, threads: int) -> tu
     """
     installation = Installation(stack, validation)
     token_format = "jwt" if validation == "jwt" else "opaque"
-    options = ("--scope", "read", "--audience", RESOURCE, "--token-format", token_format)
+    options = ("--scope", "read", "--audience", RESOURCE, "--access-token-format", token_format)
     client = json.loads(stack.run("client", "create", f"service-a-{secrets.token_hex(4)}", *options))
     revokers = [Revoker(installation, client, -(-revocations // threads), seed) for seed in range(threads)]
     for revoker in revokers:

@@ -1,6 +1,6 @@
 """The command line: one command per file.
 
-Exit status: 0 done, 1 it could not be done (one line on standard error says why), 2 wrong usage. See docs/cli.md.
+Exit status: 0 done, 1 it could not be done (standard error says why), 2 wrong usage. See docs/cli.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any
 
 from authserver import __version__
 from authserver.cli import (
@@ -34,9 +35,19 @@ from authserver.store.database import SchemaBehind, Unavailable
 _COMMANDS = (serve, migrate, maintain, client, issuer, initial_access_token, keys, doctor, config, completion, dev)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses by itself what it does not know, with its own usage: argparse leaves that to the top, with the top's."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="authserver",
         description="A machine-to-machine OAuth 2.0 authorization server.",
         epilog="Settings are read from AUTHSERVER_... variables: see 'authserver config'.",
@@ -68,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception) -> str:
     match error:
-        case CommandError() | ConfigError():
+        case CommandError():
+            return "\nauthserver: ".join(error.args)
+        case ConfigError():
             return str(error)
         case SchemaBehind():
             return "the schema is behind this release: run 'authserver migrate'"

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import yaml
 
 from authserver.cli.common import CommandError, Subparsers, open_server
-from authserver.cli.documents import read_document
+from authserver.cli.documents import Document, read_document
 from authserver.cli.output import add_json, add_yes, confirm, emit
 from authserver.cli.secret_files import secret_files
-from authserver.flows.apply_clients import CREATE, DELETE, UPDATE, CannotApply, Change, Detail, apply_clients
+from authserver.flows.apply_clients import (
+    CREATE,
+    DELETE,
+    UPDATE,
+    Applied,
+    CannotApply,
+    Change,
+    Detail,
+    apply_clients,
+)
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.client_document import (
     DeclaredClients,
+    DeclaredSecret,
     InvalidDocument,
-    Place,
+    Mistake,
     client_entry,
     read_clients,
 )
@@ -27,6 +39,8 @@ from authserver.oauth.registration import metadata_of
 
 DIFFERENCES = 3  # the exit status of --exit-code
 _SIGNS = {CREATE: "+", UPDATE: "~", DELETE: "-"}
+_INDENT, _ENDS = "    ", "  - ends: "
+_NO_CREDENTIAL = "the client has no secret, key or binding then, and so cannot authenticate"
 
 
 def add_to(actions: Subparsers) -> None:
@@ -39,7 +53,7 @@ def add_to(actions: Subparsers) -> None:
     apply.add_argument("--prune", action="store_true", help="delete clients of the same managed_by that are not in it")
     add_yes(apply, "do not ask before something that works stops working")
     add_json(apply)
-    apply.set_defaults(run=_apply)
+    apply.set_defaults(run=partial(_apply, apply))
     export = actions.add_parser("export", help="print the document that declares the clients, but for their secrets")
     export.add_argument("client_id", nargs="*", help="only these (default: all that did not register themselves)")
     export.add_argument("--managed-by", metavar="NAME", help="only those of this mark")
@@ -47,30 +61,62 @@ def add_to(actions: Subparsers) -> None:
     export.set_defaults(run=_export)
 
 
-def _apply(options: argparse.Namespace) -> int:
+def _apply(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.exit_code and not options.dry_run:
+        parser.error("--exit-code needs --dry-run")
     document = read_document(options.file)
     try:
         declared = read_clients(document.value)
     except InvalidDocument as error:
-        raise CommandError(f"{document.at(error.place)}: {error.problem}") from None
+        raise CommandError(*_lines(document, error.mistakes)) from None
     if options.prune and declared.managed_by is None:
         raise CommandError(
             f"{document.source}: --prune needs managed_by in the document: the mark of what it may delete"
         )
-    secrets = [secret for client in declared.clients for secret in client.secrets or ()]
+    with (
+        open_server(patient=True) as server,
+        secret_files(document.directory, _secrets(document, declared), may_be_elsewhere=options.dry_run) as (
+            files,
+            problems,
+        ),
+    ):
+        apply = partial(apply_clients, server, declared, files, prune=options.prune)
+        planned = _attempt(document, problems, partial(apply, keep=False))
+        changes = planned.changes
+        if not options.dry_run and changes:
+            _agree(options, changes)
+            _attempt(document, (), partial(apply, agreed=lambda done: _same(changes, done)))
+    warnings = [f"{document.at(place)}: {_NO_CREDENTIAL}" for place in planned.without_credential]
+    for line in warnings:
+        print(f"authserver: warning: {line}", file=sys.stderr)
+    facts = {"changes": [_facts(change) for change in changes], "warnings": warnings}
+    emit(options, facts, lambda: _text(changes))
+    return DIFFERENCES if options.exit_code and changes else 0
+
+
+def _secrets(document: Document, declared: DeclaredClients) -> dict[str, DeclaredSecret]:
+    """By where the document names the file of each."""
+    return {
+        document.at(("clients", i, "secrets", j, "file")): secret
+        for i, client in enumerate(declared.clients)
+        for j, secret in enumerate(client.secrets or ())
+    }
+
+
+def _lines(document: Document, mistakes: Iterable[Mistake]) -> list[str]:
+    ordered = sorted(mistakes, key=lambda mistake: document.line(mistake.place))
+    return [f"{document.at(mistake.place)}: {mistake.problem}" for mistake in ordered]
+
+
+def _attempt(document: Document, problems: Sequence[str], apply: Callable[[], Applied]) -> Applied:
+    """What was applied. Raises CommandError with the problems that there are already and all mistakes that it finds."""
     try:
-        with (
-            open_server(patient=True) as server,
-            secret_files(document.directory, secrets, may_be_elsewhere=options.dry_run) as files,
-        ):
-            planned = apply_clients(server, declared, files, prune=options.prune, keep=False)
-            if not options.dry_run and planned:
-                _agree(options, planned)
-                apply_clients(server, declared, files, prune=options.prune, agreed=lambda done: _same(planned, done))
+        done = apply()
     except CannotApply as error:
-        raise CommandError(f"{document.at(_place(declared, error.client_id))}: {error.problem}") from None
-    emit(options, {"changes": [_facts(change) for change in planned]}, lambda: _text(planned))
-    return DIFFERENCES if options.exit_code and options.dry_run and planned else 0
+        raise CommandError(*problems, *_lines(document, error.mistakes)) from None
+    if problems:
+        raise CommandError(*problems)
+    return done
 
 
 def _agree(options: argparse.Namespace, planned: Sequence[Change]) -> None:
@@ -83,20 +129,18 @@ def _same(planned: Sequence[Change], done: Sequence[Change]) -> None:
         raise CommandError("the clients were changed by another command at the same moment: try again")
 
 
-def _place(declared: DeclaredClients, client_id: str) -> Place:
-    return next(("clients", at) for at, client in enumerate(declared.clients) if client.client_id == client_id)
-
-
 def _facts(change: Change) -> dict[str, Any]:
     details = [asdict(detail) for detail in change.details]
-    return {"client_id": change.client_id, "action": change.action, "details": details}
+    return {"client_id": change.client_id, "action": change.action, "ends": change.ends, "details": details}
 
 
 def _text(changes: Sequence[Change]) -> str:
     lines = []
     for change in changes:
         lines.append(f"{_SIGNS[change.action]} {change.client_id}")
-        lines += [f"    {_line(detail)}" for detail in change.details]
+        if change.action == DELETE:
+            lines.append(f"{_ENDS}the client, with its secrets, bindings and tokens")
+        lines += [f"{_ENDS if detail.ends else _INDENT}{_line(detail)}" for detail in change.details]
     return "\n".join(lines) or "nothing to do"
 
 

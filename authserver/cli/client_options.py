@@ -37,8 +37,15 @@ def add_metadata_options(parser: argparse.ArgumentParser) -> None:
         metavar="PERMISSION",
         help=" or ".join(sorted(PERMISSIONS)) + several,
     )
-    parser.add_argument("--token-format", choices=ACCESS_TOKEN_FORMATS, help="(default: opaque)")
-    parser.add_argument("--token-lifetime", metavar="DURATION", help=f"at most 24h; '{_THE_SERVERS}' for the server's")
+    parser.add_argument(
+        "--access-token-format", "--token-format", choices=ACCESS_TOKEN_FORMATS, help="(default: opaque)"
+    )
+    parser.add_argument(
+        "--access-token-lifetime",
+        "--token-lifetime",
+        metavar="DURATION",
+        help=f"at most 24h; '{_THE_SERVERS}' for the server's",
+    )
     parser.add_argument(
         "--tokens-per-minute",
         metavar="NUMBER",
@@ -61,8 +68,8 @@ def with_options(before: ClientMetadata, options: argparse.Namespace) -> ClientM
         "audiences": (options.audience, partial(_uris, "--audience")),
         "resource_identifiers": (options.resource, partial(_uris, "--resource")),
         "permissions": (options.permission, _given),
-        "access_token_format": (options.token_format, str),
-        "access_token_lifetime": (options.token_lifetime, _lifetime),
+        "access_token_format": (options.access_token_format, str),
+        "access_token_lifetime": (options.access_token_lifetime, _lifetime),
         "tokens_per_minute": (options.tokens_per_minute, _budget),
         "grant_types": (options.grant, lambda grant: [CLIENT_CREDENTIALS] if grant else []),
     }
@@ -79,9 +86,9 @@ def _lifetime(text: str) -> int | None:
     try:
         seconds = duration(text)
     except argparse.ArgumentTypeError as error:
-        raise CommandError(f"--token-lifetime: {error}") from None
+        raise CommandError(f"--access-token-lifetime: {error}") from None
     if seconds > MAX_LIFETIME:
-        raise CommandError(f"--token-lifetime: '{text}' is more than 24h")
+        raise CommandError(f"--access-token-lifetime: '{text}' is more than 24h")
     return seconds
 
 

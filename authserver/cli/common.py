@@ -24,7 +24,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class CommandError(Exception):
-    """The command cannot do what was asked; the message is one line."""
+    """The command cannot do what was asked; each argument is a line that says why."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         import shtab  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
-        raise CommandError("completion needs the extra: pip install 'authserver[completion]'") from None
+        raise CommandError("completion needs the extra completion: pip install 'authserver[completion]'") from None
     from authserver.cli import make_parser  # noqa: PLC0415 - which has this command among its own
 
     print(shtab.complete(make_parser(), options.shell))

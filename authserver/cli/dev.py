@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from authserver.cli.common import CommandError, Subparsers
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from authserver.dev.stack import Stack
 
 _HIGHEST_PORT = 65535
+# What the commands need to work on the same installation as its servers do.
+_FOR_COMMANDS = ("AUTHSERVER_DATABASE_URL", "AUTHSERVER_ISSUER", "AUTHSERVER_KEY_ENCRYPTION_KEY")
 
 
 def add_to(commands: Subparsers) -> None:
@@ -31,9 +33,16 @@ def add_to(commands: Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     try:
         # Only here: a production installation does not have the `dev` extra.
-        from authserver.dev.stack import RESOURCE, SCOPE, DidNotStart, in_use, temporary_stack  # noqa: PLC0415 - see above
+        from authserver.dev.stack import (  # noqa: PLC0415 - see above
+            RESOURCE,
+            SCOPE,
+            DidNotStart,
+            ignored_variables,
+            in_use,
+            temporary_stack,
+        )
     except ModuleNotFoundError as error:
-        raise CommandError(f"dev needs the extra: pip install 'authserver[dev]' ({error})") from None
+        raise CommandError(f"dev needs the extra dev: pip install 'authserver[dev]' ({error})") from None
     _require_ports(options, in_use)
     try:
         with stop_signals(), temporary_stack("authserver-dev-", port=options.port) as stack:
@@ -43,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             url = stack.start_resource_server(
                 service_b["client_id"], service_b["client_secret"], port=options.resource_port
             )
-            _tell(stack, url, service_a)
+            _tell(stack, url, service_a, ignored_variables())
             with interruptible():
                 threading.Event().wait()
     except Stopped as stopped:
@@ -62,14 +71,19 @@ def _require_ports(options: argparse.Namespace, in_use: Callable[[int], bool]) -
         raise CommandError("dev: --port and --resource-port must differ")
 
 
-def _tell(stack: Stack, resource_server: str, service_a: dict[str, str]) -> None:
+def _tell(stack: Stack, resource_server: str, service_a: dict[str, str], ignored: Sequence[str]) -> None:
+    settings = "\n".join(f"  export {name}={shlex.quote(stack.environment[name])}" for name in _FOR_COMMANDS)
+    logs = "\n                      ".join(map(str, stack.logs))
+    for_another = f"\nIgnored, as they are for another installation: {', '.join(ignored)}\n" if ignored else ""
     credential = f"{service_a['client_id']}:{service_a['client_secret']}"
     print(
         f"""
 authorization server  {stack.issuer}
 resource server       {resource_server}
 initial access token  {stack.initial_access_token}
-
+data of PostgreSQL    {stack.postgres.data}
+logs                  {logs}
+{for_another}
 Try it:
   curl -i {resource_server}/protected
   TOKEN=$(curl -s -u '{credential}' -d grant_type=client_credentials -d scope=read {stack.issuer}/oauth/token \\
@@ -79,7 +93,7 @@ Try it:
   curl -i -H "Authorization: Bearer $TOKEN" {resource_server}/protected
 
 For 'authserver client create' and the other commands, in another terminal:
-  export AUTHSERVER_DATABASE_URL={shlex.quote(stack.environment["AUTHSERVER_DATABASE_URL"])}
+{settings}
 
 Ctrl-C stops everything and removes the data.""",
         flush=True,

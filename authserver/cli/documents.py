@@ -43,9 +43,13 @@ class Document:
 
     def at(self, place: Place) -> str:
         """`clients.yaml:12: clients[3].scope`: the line, where it is known, and the path."""
-        known = next((self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines), None)
+        known = self.line(place)
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         return ": ".join(part for part in (f"{self.source}:{known}" if known else self.source, path) if part)
+
+    def line(self, place: Place) -> int:
+        """The line of a value, or of what it would be in; 0 where it is not known."""
+        return next((self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines), 0)
 
     @property
     def directory(self) -> Path:
@@ -74,11 +78,13 @@ def read_document(path: str) -> Document:
 def _read_json(path: str, text: str) -> Document | None:
     """None for what is no JSON: YAML may begin with a brace, too."""
 
+    repeated: list[str] = []
+
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise CommandError(f"{path}: the key {key!r} is there twice")
+                repeated.append(f"{path}: the key {key!r} is there twice")
             found[key] = value
         return found
 
@@ -89,6 +95,8 @@ def _read_json(path: str, text: str) -> Document | None:
         raise CommandError(f"{path}: holds text that is no Unicode") from None
     except ValueError:
         return None
+    if repeated:
+        raise CommandError(*repeated)
     return Document(path, value)
 
 
@@ -104,47 +112,65 @@ class _Strict(yaml.SafeLoader):
 
 
 def _read_yaml(path: str, text: str) -> Document:
-    lines: dict[Place, int] = {}
     try:
-        loader = _Strict(text)
-        node = loader.get_single_node()
-        return Document(path, None if node is None else _value(node, (), lines), lines)
+        node = _Strict(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise CommandError(f"{path}:{mark.line + 1 if mark else 1}: {error.problem or 'no YAML'}") from None
     except yaml.YAMLError:
         raise CommandError(f"{path}: is no YAML: it holds a character that YAML does not allow") from None
+    values = _Values()
+    value = None if node is None else values.read(node, ())
+    if values.problems:
+        raise CommandError(*(f"{path}:{line}: {problem}" for line, problem in values.problems))
+    return Document(path, value, values.lines)
 
 
-def _value(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
-    lines[place] = node.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-        return [_value(each, (*place, at), lines) for at, each in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+class _Values:
+    """Reads nodes: the lines that values are in, and what is wrong in which line."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Place, int] = {}
+        self.problems: list[tuple[int, str]] = []
+
+    def read(self, node: yaml.Node, place: Place) -> Any:
+        """The value of a node; something else where there is a problem."""
+        self.lines[place] = _line(node)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return [self.read(each, (*place, at)) for at, each in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return self._mapping(node, place)
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, each in node.value:
             if key.tag != f"{_TAG}str":
-                raise _wrong(key, "a key must be a string")
+                self._note(key, "a key must be a string")
+                continue
             if key.value in found:
-                raise _wrong(key, f"the key {key.value!r} is there twice")
-            found[key.value] = _value(each, (*place, key.value), lines)
-            lines[(*place, key.value)] = key.start_mark.line + 1
+                self._note(key, f"the key {key.value!r} is there twice")
+            found[key.value] = self.read(each, (*place, key.value))
+            self.lines[(*place, key.value)] = _line(key)
         return found
-    return _scalar(node)
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        if node.tag in _TEXTS:
+            return node.value
+        if node.tag == f"{_TAG}int" and _WHOLE_NUMBER.fullmatch(node.value):
+            return int(node.value)
+        constants = _CONSTANTS.get(node.tag, {})
+        if isinstance(node.value, str) and node.value in constants:
+            return constants[node.value]
+        self._note(
+            node, "put this value in quotes if it is text; there are whole numbers, true, false and null beside it"
+        )
+        return None
+
+    def _note(self, node: yaml.Node, problem: str) -> None:
+        self.problems.append((_line(node), problem))
 
 
-def _scalar(node: yaml.Node) -> Any:
-    if node.tag in _TEXTS:
-        return node.value
-    if node.tag == f"{_TAG}int" and _WHOLE_NUMBER.fullmatch(node.value):
-        return int(node.value)
-    constants = _CONSTANTS.get(node.tag, {})
-    if isinstance(node.value, str) and node.value in constants:
-        return constants[node.value]
-    raise _wrong(
-        node, "put this value in quotes if it is text; there are whole numbers, true, false and null beside it"
-    )
-
-
-def _wrong(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+def _line(node: yaml.Node) -> int:
+    line: int = node.start_mark.line + 1
+    return line

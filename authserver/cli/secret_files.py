@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,14 +17,16 @@ _MAX_BYTES = 4096
 
 @contextmanager
 def secret_files(
-    directory: Path, secrets: Iterable[DeclaredSecret], *, may_be_elsewhere: bool
-) -> Iterator[SecretFiles]:
-    """The files that secrets name, relative to a directory. Those written are removed again if anything raises before
-    they are to be kept.
+    directory: Path, secrets: Mapping[str, DeclaredSecret], *, may_be_elsewhere: bool
+) -> Iterator[tuple[SecretFiles, list[str]]]:
+    """The files that secrets name, relative to a directory, and a line for each that cannot be used. Those written are
+    removed again if anything raises before they are to be kept.
 
-    `may_be_elsewhere`: a file may be missing though it is not to be made. Raises CommandError.
+    `secrets` are by where the document names the file. `may_be_elsewhere`: a file may be missing though it is not to be
+    made. Writing raises CommandError.
     """
     written: list[Path] = []
+    places = {secret.file: place for place, secret in secrets.items()}
 
     def write(path: str, secret: str) -> None:
         target = directory / path
@@ -37,33 +39,39 @@ def secret_files(
                 file.flush()
                 os.fsync(descriptor)
         except OSError as error:
-            raise CommandError(f"{target}: cannot be written: {type(error).__name__}") from None
+            raise CommandError(f"{places[path]}: {target}: cannot be written: {error.strerror}") from None
 
+    values: dict[str, str | None] = {}
+    problems = []
+    for place, secret in secrets.items():
+        path = directory / secret.file
+        try:
+            values[secret.file] = _read(path, may_be_missing=secret.generate or may_be_elsewhere)
+        except _Unusable as error:
+            values[secret.file] = None
+            problems.append(f"{place}: {path}: {error}")
     try:
-        yield SecretFiles(
-            {
-                secret.file: _read(directory / secret.file, may_be_missing=secret.generate or may_be_elsewhere)
-                for secret in secrets
-            },
-            write,
-            written.clear,
-        )
+        yield SecretFiles(values, write, written.clear), problems
     except BaseException:
         for target in written:
             target.unlink(missing_ok=True)
         raise
 
 
+class _Unusable(Exception):
+    """Why a file cannot be used."""
+
+
 def _read(path: Path, *, may_be_missing: bool) -> str | None:
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_BYTES).decode("ascii").strip()
+            text = file.read(_MAX_BYTES).decode("ascii", errors="replace").strip()
     except FileNotFoundError:
         if may_be_missing:
             return None
-        raise CommandError(f"{path}: is not there (with generate: true it is made)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path}: cannot be read: {type(error).__name__}") from None
+        raise _Unusable("is not there (with generate: true it is made)") from None
+    except OSError as error:
+        raise _Unusable(f"cannot be read: {error.strerror}") from None
     if not is_client_secret(text):
-        raise CommandError(f"{path}: holds no client secret: {CLIENT_SECRET} and 43 or more of A-Z, a-z, 0-9, '_', '-'")
+        raise _Unusable(f"holds no client secret: {CLIENT_SECRET} and 43 or more of A-Z, a-z, 0-9, '_', '-'")
     return text

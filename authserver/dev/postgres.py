@@ -34,26 +34,26 @@ class EmbeddedPostgres:
     def __init__(self, directory: Path, settings: dict[str, str] | None = None) -> None:
         """Use a directory for the log. `settings` go into postgresql.auto.conf."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._log = directory / "log"
+        self.log = directory / "log"
         self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._programs = Programs()
         # Its path is short, because a socket's may have 107 bytes; private, because whoever reaches it is superuser.
         self.home = self._programs.home
-        self._data = self.home / "data"
+        self.data = self.home / "data"
 
     def start(self) -> None:
         """Start, making the data first if there are none; wait until it answers. Raises PostgresDidNotStart."""
         binaries = self._programs.find()
-        with private_log(self._log) as log:
+        with private_log(self.log) as log:
             run = self._programs.arguments(log)
-            if not (self._data / "PG_VERSION").exists():
-                options = ["--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", str(self._data)]
+            if not (self.data / "PG_VERSION").exists():
+                options = ["--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", str(self.data)]
                 if subprocess.run([str(binaries / "initdb"), *options], check=False, **run).returncode:  # noqa: S603 - the wheel's own
                     raise PostgresDidNotStart(self._last_words())
             settings = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
-            (self._data / "postgresql.auto.conf").write_text(settings, encoding="utf-8")
-            command = [str(binaries / "postgres"), "-D", str(self._data), "-k", str(self.home), "-h", ""]
+            (self.data / "postgresql.auto.conf").write_text(settings, encoding="utf-8")
+            command = [str(binaries / "postgres"), "-D", str(self.data), "-k", str(self.home), "-h", ""]
             process = subprocess.Popen[bytes](command, start_new_session=True, **run)
         self._process = process
         self._wait_until_ready(process)
@@ -117,13 +117,13 @@ class EmbeddedPostgres:
             statements,
             self.url(),
         ]
-        with private_log(self._log) as log:
+        with private_log(self.log) as log:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)  # noqa: S603 - likewise
         if done.returncode:
             raise PostgresDidNotStart(self._last_words())
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        status = self._data / "postmaster.pid"
+        status = self.data / "postmaster.pid"
         deadline = time.monotonic() + _PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
             lines = status.read_text(encoding="utf-8").split() if status.exists() else []
@@ -133,7 +133,7 @@ class EmbeddedPostgres:
         raise PostgresDidNotStart(self._last_words())
 
     def _last_words(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
     def _signal_all(self, sent: signal.Signals) -> None:
         first = psutil.Process(self.pid)

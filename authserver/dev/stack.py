@@ -61,8 +61,12 @@ def in_use(port: int) -> bool:
     return False
 
 
+def ignored_variables() -> list[str]:
+    """The settings in the caller's environment: they are for another installation, and have no effect here."""
+    return sorted(name for name in os.environ if name.startswith(_OURS))
+
+
 def _without_ours() -> dict[str, str]:
-    """The environment without settings of the caller's: they are for another installation."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
 
 
@@ -128,6 +132,7 @@ class Stack:
         self.issuer = f"http://127.0.0.1:{port or free_port()}"
         self.initial_access_token = secrets.token_urlsafe(32)
         self.servers: list[Server] = []
+        self.logs = [self.postgres.log]
         self.environment = {
             "AUTHSERVER_DATABASE_URL": self.postgres.url(user=_OWNER),
             "AUTHSERVER_ISSUER": self.issuer,
@@ -188,8 +193,10 @@ class Stack:
         return self._serve(["resource_server"], settings, url)
 
     def _serve(self, command: list[str], environment: Mapping[str, str], url: str) -> str:
-        server = Server(command, environment, self.directory / f"{command[0]}.log", url)
+        log = self.directory / f"{command[0]}.log"
+        server = Server(command, environment, log, url)
         self.servers.append(server)
+        self.logs.append(log)
         server.wait_until_ready()
         return url
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 
 from authserver.flows.register import require_offered
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.client import SECRET_METHODS, Client
-from authserver.oauth.client_document import DeclaredClient, DeclaredClients, DeclaredSecret
+from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
+from authserver.oauth.client_document import DeclaredClient, DeclaredClients, DeclaredSecret, Mistake, Place
 from authserver.oauth.credentials import CLIENT_SECRET, hash_credential, make_credential
 from authserver.oauth.errors import InvalidClientMetadata
 from authserver.oauth.registration import ClientMetadata, metadata_of
@@ -20,17 +22,20 @@ from authserver.store.trusted_issuers import NoSuchBinding, SubjectBound
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 
 
-class CannotApply(Exception):
-    """One client cannot be as it is declared; the message says why."""
+_MEMBERS = {"scopes": "scope", "default_scopes": "default_scope"}  # where the document has another name
 
-    def __init__(self, client_id: str, problem: str) -> None:
-        super().__init__(problem)
-        self.client_id, self.problem = client_id, problem
+
+class CannotApply(Exception):
+    """Clients cannot be as they are declared; `mistakes` are all that were found."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(*mistakes)
+        self.mistakes = mistakes
 
 
 @dataclass(frozen=True)
 class Detail:
-    """One thing that changes. `ends` something that works now, if it is so."""
+    """One thing that changes, as the document names it. `ends` something that works now, if it is so."""
 
     what: str
     before: Any = None
@@ -53,6 +58,14 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Applied:
+    """What was done, or would be; and where the document declares clients that then have no credential."""
+
+    changes: Sequence[Change]
+    without_credential: Sequence[Place]
+
+
+@dataclass(frozen=True)
 class SecretFiles:
     """What is in the files that a document names: by path, or nothing for one that is not there."""
 
@@ -71,7 +84,7 @@ def apply_clients(
     prune: bool,
     keep: bool = True,
     agreed: Callable[[Sequence[Change]], None] = lambda _changes: None,
-) -> list[Change]:
+) -> Applied:
     """Do it, and give what was done: all of it or, if anything raises, nothing. Without `keep` it is undone at once.
 
     `agreed` is given the changes before they commit and may raise. New secrets are written to their files before, too:
@@ -81,7 +94,7 @@ def apply_clients(
     with client_changes(server.database, keep=keep) as changes:
         application = _Application(server, changes, declared, files)
         done = application.run(prune=prune)
-        agreed(done)
+        agreed(done.changes)
         if keep:
             for path, secret in application.made.items():
                 files.write(path, secret)
@@ -97,12 +110,16 @@ class _Application:
         self, server: AuthorizationServer, changes: ClientChanges, declared: DeclaredClients, files: SecretFiles
     ) -> None:
         self._server, self._changes, self._declared, self._files = server, changes, declared, files
+        self._places = {client.client_id: ("clients", at) for at, client in enumerate(declared.clients)}
+        self._mistakes: list[Mistake] = []
+        self._without_credential: list[Place] = []
         # New secrets, by the file that is to hold each.
         self.made: dict[str, str] = {}
         # What is to be audited when it is committed.
         self.events: list[tuple[str, dict[str, Any]]] = []
 
-    def run(self, *, prune: bool) -> list[Change]:
+    def run(self, *, prune: bool) -> Applied:
+        """All that is to be done. It goes on after a mistake, to find the others. Raises CannotApply."""
         wanted = {client.client_id: client for client in self._declared.clients}
         managed = self._changes.lock([*wanted], self._declared.managed_by)
         present = {client_id: self._present(client_id) for client_id in wanted}
@@ -119,26 +136,28 @@ class _Application:
         # A subject moves from one client to another only if the one lets go first.
         bound = {client_id: self._changes.bindings(client_id) for client_id in wanted}
         for client_id, declared in wanted.items():
-            for issuer, subject in sorted(bound[client_id] - declared.bindings):
+            for issuer, subject in sorted(bound[client_id] - {*declared.bindings}):
                 self._changes.unbind(client_id, issuer, subject)
                 self._note("client.unbound", client_id, issuer_name=issuer, subject=subject)
         for client_id, declared in wanted.items():
-            try:
-                change = self._client(declared, present[client_id], bound[client_id])
-            except InvalidClientMetadata as error:
-                raise CannotApply(client_id, error.description) from None
+            change = self._client(declared, present[client_id], bound[client_id])
             if change is not None:
                 done.append(change)
-        return done
+        if self._mistakes:
+            raise CannotApply(self._mistakes)
+        return Applied(done, self._without_credential)
+
+    def _refuse(self, client_id: str, problem: str, *member: str | int) -> None:
+        self._mistakes.append(Mistake((*self._places[client_id], *member), problem))
 
     def _present(self, client_id: str) -> Client | None:
         client = self._changes.load(client_id)
         if client is None:
             return None
         if client.self_registered:
-            raise CannotApply(client_id, "it registered itself, and manages its registration; delete it first")
+            self._refuse(client_id, "it registered itself, and manages its registration; delete it first")
         if self._declared.managed_by and client.managed_by not in (None, self._declared.managed_by):
-            raise CannotApply(client_id, f"it is managed by '{client.managed_by}'")
+            self._refuse(client_id, f"it is managed by '{client.managed_by}'")
         return client
 
     def _client(
@@ -154,12 +173,24 @@ class _Application:
             self._declare(declared, before)
         details += self._bindings(declared, bound)
         details += self._secrets(declared, present)
+        if not self._has_credential(declared, present):
+            self._without_credential.append(self._places[declared.client_id])
         if present is None:
             return Change(declared.client_id, CREATE, details)
         if not details:
             return None
         self._note("client.updated", declared.client_id, self_managed=False)
         return Change(declared.client_id, UPDATE, details)
+
+    def _has_credential(self, declared: DeclaredClient, present: Client | None) -> bool:
+        """Whether it can authenticate when this is done."""
+        if declared.bindings:
+            return True
+        if declared.metadata.token_endpoint_auth_method == PRIVATE_KEY_JWT:
+            return declared.metadata.jwks is not None or declared.metadata.jwks_uri is not None
+        left = present.secrets if present and declared.secrets is None else declared.secrets or ()
+        now = self._server.now()
+        return any(secret.expires_at is None or secret.expires_at > now for secret in left)
 
     def _note(self, event: str, client_id: str, **facts: Any) -> None:
         self.events.append((event, {"client_id": client_id, **facts}))
@@ -168,35 +199,47 @@ class _Application:
         client_id = declared.client_id
         try:
             self._changes.create(client_id)
-        except ClientExists:
-            raise CannotApply(client_id, "it was made by another command at the same moment: try again") from None
+        except ClientExists:  # and the transaction cannot go on
+            self._refuse(client_id, "it was made by another command at the same moment: try again")
+            raise CannotApply(self._mistakes) from None
         method = declared.metadata.token_endpoint_auth_method
         self._note("client.created", client_id, auth_method=method, self_registered=False)
 
     def _declare(self, declared: DeclaredClient, before: ClientMetadata) -> None:
         after = declared.metadata
-        if (after.access_token_format, after.jwks_uri) != (before.access_token_format, before.jwks_uri):
-            require_offered(self._server, after)
         try:
+            if (after.access_token_format, after.jwks_uri) != (before.access_token_format, before.jwks_uri):
+                require_offered(self._server, after)
             self._changes.declare(declared.client_id, after, self._declared.managed_by, share=declared.share_resources)
+        except InvalidClientMetadata as error:
+            self._refuse(declared.client_id, error.description)
         except ResourceIdentifierTaken:
-            raise CannotApply(
+            self._refuse(
                 declared.client_id,
-                "another client has one of its resource_identifiers; share_resource_identifiers: true if both should",
-            ) from None
+                "another client has one of them; share_resource_identifiers: true if both should",
+                "resource_identifiers",
+            )
 
     def _bindings(self, declared: DeclaredClient, bound: frozenset[tuple[str, str]]) -> list[Detail]:
-        for issuer, subject in sorted(declared.bindings - bound):
+        wanted = {binding: at for at, binding in reversed([*enumerate(declared.bindings)])}
+        for issuer, subject in sorted(wanted.keys() - bound):
+            place = ("bindings", wanted[issuer, subject])
             try:
                 self._changes.bind(declared.client_id, issuer, subject)
             except SubjectBound:
-                raise CannotApply(declared.client_id, f"{subject!r} is bound to another client") from None
+                self._refuse(declared.client_id, f"{subject!r} is bound to another client", *place)
             except NoSuchBinding:
-                raise CannotApply(declared.client_id, f"there is no trusted issuer {issuer!r}") from None
+                self._refuse(
+                    declared.client_id,
+                    f"there is no trusted issuer {issuer!r}: see 'authserver issuer list', or add it with "
+                    "'authserver issuer add ISSUER --name NAME --audience AUDIENCE'",
+                    *place,
+                    "issuer",
+                )
             self._note("client.bound", declared.client_id, issuer_name=issuer, subject=subject)
         return [
-            *(Detail(f"binding {i} {s}", "bound", ends=True) for i, s in sorted(bound - declared.bindings)),
-            *(Detail(f"binding {i} {s}", None, "bound") for i, s in sorted(declared.bindings - bound)),
+            *(Detail(f"binding {i} {s}", "bound", ends=True) for i, s in sorted(bound - wanted.keys())),
+            *(Detail(f"binding {i} {s}", None, "bound") for i, s in sorted(wanted.keys() - bound)),
         ]
 
     def _secrets(self, declared: DeclaredClient, present: Client | None) -> list[Detail]:
@@ -216,7 +259,8 @@ class _Application:
                 details.append(self._put_secret(declared.client_id, secret, value, replace=known is not None))
             elif known.expires_at != secret.expires_at:
                 self._changes.set_expiry(declared.client_id, secret.label, secret.expires_at)
-                details.append(Detail(f"secret {secret.label} expires", known.expires_at, secret.expires_at))
+                times = _time(known.expires_at), _time(secret.expires_at)
+                details.append(Detail(f"secret {secret.label} expires_at", *times))
         return details
 
     def _remove_secret(self, client_id: str, label: str) -> None:
@@ -240,8 +284,14 @@ class _Application:
 def _differences(before: ClientMetadata, after: ClientMetadata) -> list[Detail]:
     """Lists are sets here: their order means nothing."""
     pairs = [(each.name, getattr(before, each.name), getattr(after, each.name)) for each in fields(ClientMetadata)]
-    return [Detail(name, old, new) for name, old, new in pairs if _comparable(old) != _comparable(new)]
+    differing = [(name, old, new) for name, old, new in pairs if _comparable(old) != _comparable(new)]
+    return [Detail(_MEMBERS.get(name, name), old, new) for name, old, new in differing]
 
 
 def _comparable(value: Any) -> Any:
     return sorted(value) if isinstance(value, list | tuple) else value
+
+
+def _time(seconds: int | None) -> str | None:
+    """As the document has it."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

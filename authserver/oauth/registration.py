@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -88,26 +88,35 @@ def check_client_id(client_id: str) -> str:
 
 def check_metadata(metadata: ClientMetadata) -> ClientMetadata:
     """The metadata itself, if its parts fit together, whoever gave them. Raises InvalidClientMetadata."""
+    if problem := next(metadata_problems(metadata), None):
+        raise InvalidClientMetadata(problem)
+    return metadata
+
+
+def metadata_problems(metadata: ClientMetadata) -> Iterator[str]:
+    """Each reason, if any, why metadata cannot be as they are: a sentence that names the member."""
     name = metadata.client_name
     if name is not None and (not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable()):
-        raise InvalidClientMetadata(f"client_name must be 1 to {MAX_NAME} printable characters.")
+        yield f"client_name must be 1 to {MAX_NAME} printable characters."
     if not set(metadata.default_scopes) <= set(metadata.scopes):
-        raise InvalidClientMetadata("default_scope goes beyond scope.")
+        yield "default_scope goes beyond scope."
     if not 1 <= (metadata.access_token_lifetime or 1) <= MAX_LIFETIME:
-        raise InvalidClientMetadata("access_token_lifetime must be at most 24h.")
+        yield "access_token_lifetime must be at most 24h."
     if not 0 <= (metadata.tokens_per_minute or 0) <= MAX_BUDGET:
-        raise InvalidClientMetadata(f"tokens_per_minute must be from 0 to {MAX_BUDGET}.")
+        yield f"tokens_per_minute must be from 0 to {MAX_BUDGET}."
     if metadata.access_token_format not in ACCESS_TOKEN_FORMATS:
-        raise InvalidClientMetadata("access_token_format must be opaque or jwt.")
+        yield "access_token_format must be opaque or jwt."
     # RFC 9068 §2.2 requires an audience, and a token for nobody in particular would be one for everybody.
     if metadata.access_token_format == JWT and metadata.grant_types and not metadata.audiences:
-        raise InvalidClientMetadata("A client with JWT access tokens needs at least one of audiences.")
-    _check_keys(metadata)
+        yield "A client with JWT access tokens needs at least one of audiences."
+    try:
+        _check_keys(metadata)
+    except InvalidClientMetadata as error:
+        yield error.description
     for member in ("audiences", "resource_identifiers"):
         values = getattr(metadata, member)
         if len(values) > MAX_RESOURCES or not all(is_resource_identifier(value) for value in values):
-            raise InvalidClientMetadata(f"{member} must be at most {MAX_RESOURCES} absolute URIs without a fragment.")
-    return metadata
+            yield f"{member} must be at most {MAX_RESOURCES} absolute URIs without a fragment."
 
 
 def metadata_of(client: Client) -> ClientMetadata:

@@ -80,12 +80,12 @@ class ClientChanges:
 
     def bind(self, client_id: str, issuer: str, subject: str) -> None:
         """Let a subject of an issuer be the client. Raises SubjectBound; NoSuchBinding if there is no such issuer."""
-        try:
-            row = self._execute(_ISSUERS["bind"], client_id=client_id, name=issuer, subject=subject).fetchone()
-        except errors.UniqueViolation as error:
-            raise SubjectBound(subject) from error
-        if row is None:
+        row = self._execute(_SQL["bind"], client_id=client_id, name=issuer, subject=subject).fetchone()
+        known, bound = row
+        if not known:
             raise NoSuchBinding(issuer)
+        if not bound:
+            raise SubjectBound(subject)
 
     def unbind(self, client_id: str, issuer: str, subject: str) -> None:
         """Let a subject no longer be the client."""

@@ -26,6 +26,17 @@ UPDATE clients
        tokens_per_minute = %(tokens_per_minute)s, managed_by = coalesce(%(managed_by)s, managed_by)
  WHERE client_id = %(client_id)s
 
+-- name: bind
+-- One that is another client's already is no error: the transaction has to go on, to tell of what else is wrong.
+WITH bound AS (
+  INSERT INTO client_bindings (trusted_issuer, subject, client)
+  SELECT i.id, %(subject)s, c.id FROM trusted_issuers i, clients c
+   WHERE i.name = %(name)s AND c.client_id = %(client_id)s
+  ON CONFLICT DO NOTHING
+  RETURNING client
+)
+SELECT EXISTS (SELECT FROM trusted_issuers WHERE name = %(name)s), EXISTS (SELECT FROM bound)
+
 -- name: set_expiry
 UPDATE client_secrets s SET expires_at = to_timestamp(%(expires_at)s::bigint)
   FROM clients c WHERE c.id = s.client AND c.client_id = %(client_id)s AND s.label = %(label)s

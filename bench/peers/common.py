@@ -18,6 +18,7 @@ import requests
 from psycopg.conninfo import conninfo_to_dict
 
 from authserver.dev.stack import Stack
+from bench.catalog import NAMES
 from bench.loads import post
 from bench.rows import Contender, Row
 
@@ -104,7 +105,6 @@ class Peer:
 
 def rows(
     key: str,
-    name: str,
     contender: Contender,
     proof: dict[str, str],
     *,
@@ -124,12 +124,12 @@ def rows(
                 tokens.extend(each["access_token"] for each in made)
         return [post(introspect_url, {"token": token, **proof}) for token in tokens]
 
-    def row(act: str, label: str, url: str, make: Callable[[int], list[bytes]], right: Callable[[bytes], bool]) -> Row:
-        return Row(f"{key}-{act}", f"{name}: {label}", contender, url, make, right, slow=slow)
+    def row(act: str, url: str, make: Callable[[int], list[bytes]], right: Callable[[bytes], bool]) -> Row:
+        return Row(f"{key}-{act}", NAMES[f"{key}-{act}"], contender, url, make, right, slow=slow)
 
     return [
-        row("token", "token", token_url, lambda _: [post(token_url, ask)], _has_token),
-        row("introspect", "introspect active", introspect_url, introspect, _is_active),
+        row("token", token_url, lambda _: [post(token_url, ask)], _has_token),
+        row("introspect", introspect_url, introspect, _is_active),
     ]
 
 

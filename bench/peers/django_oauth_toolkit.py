@@ -60,7 +60,6 @@ def start(stack: Stack, exits: ExitStack) -> tuple[list[Row], dict[str, str]]:
         proof = {"client_id": kind, "client_secret": secret[kind]}
         found += rows(
             f"django-{kind}",
-            f"django-oauth-toolkit, {kind} secrets",
             contender,
             proof,
             token_url=f"{url}/token/",

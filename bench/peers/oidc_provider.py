@@ -47,7 +47,6 @@ def start(stack: Stack, exits: ExitStack) -> tuple[list[Row], dict[str, str]]:
         proof = {"client_id": _CLIENT, "client_secret": secret}
         found += rows(
             f"oidc-provider-{processes}",
-            name,
             contender,
             proof,
             token_url=f"{url}/token",

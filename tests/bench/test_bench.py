@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import capacity, report
+from authserver.dev.stack import Stack
+from bench import capacity, ours, protected, report
+from bench.catalog import CEILING, OURS
+from bench.direct import Issuing
 from bench.generators import Failed, Generator, python, wrk
 from bench.loads import Load, get, post
 from bench.measure import Figures
-from bench.rows import CEILING, Contender, Row, choose
+from bench.rows import Contender, Row, choose
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 GENERATORS = [python, pytest.param(wrk, marks=needs_wrk)]
@@ -21,6 +28,39 @@ GENERATORS = [python, pytest.param(wrk, marks=needs_wrk)]
 def make_row(key: str, url: str = "http://127.0.0.1", **more: Any) -> Row:
     contender = Contender("authserver", 1)
     return Row(key, key, contender, url, lambda _: [get(url)], lambda body: body == b'"right"', **more)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--rounds", "2", "-h"], ["--list"], ["--list", "--peers"]])
+def test_what_there_is_is_told_without_installing_anything(
+    repository: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    for name in ("scripts", "bench"):
+        shutil.copytree(repository / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    # With neither this environment's packages nor what PYTHONPATH adds.
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    done = subprocess.run(
+        ["bash", tmp_path / "scripts/bench.sh", *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHON": str(tmp_path / "python")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if "--list" in arguments:
+        keys = [line.split()[0] for line in done.stdout.splitlines()]
+        assert keys[: len(OURS)] == [*OURS]
+        assert ("django-hashed-token" in keys) == ("--peers" in arguments)
+    else:
+        assert done.stdout.startswith("usage: scripts/bench.sh ")
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_rows_that_are_named_are_those_that_are_measured(tmp_path: Path) -> None:
+    with Stack(tmp_path / "stack") as stack, closing(Issuing(stack.environment)) as issuing:
+        rows = [ours.ceiling(stack), ours.plain_gunicorn(stack), *ours.rows(stack, issuing)]
+        rows += protected.rows(stack, issuing)
+    assert {row.key: row.name for row in rows} == OURS
 
 
 @pytest.mark.parametrize("generate", GENERATORS)

@@ -15,9 +15,11 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(owner_url: str) -> Run:
-    """Run `authserver ARGUMENTS` as the role for it; by default it must succeed."""
+    """Run `authserver ARGUMENTS` as the role for it; by default it must succeed. An error has that many lines."""
 
-    def run(*arguments: str, status: int = 0, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, status: int = 0, typed: str = "", lines: int = 1, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "authserver", *arguments],
             env=os.environ | {"AUTHSERVER_DATABASE_URL": owner_url} | environment,
@@ -28,7 +30,7 @@ def run(owner_url: str) -> Run:
         )
         assert done.returncode == status, done.stderr
         if status == 1:
-            assert re.fullmatch(r"authserver: [^\n]+\n", done.stderr)
+            assert re.fullmatch(rf"(authserver: [^\n]+\n){{{lines}}}", done.stderr)
         return done
 
     return run

@@ -125,7 +125,8 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(apply: Any, state: A
     before = state()
     shown = apply("--dry-run").stdout
     assert "+ service-a" in shown
-    assert "    scopes: (none) -> read write" in shown
+    assert "    scope: (none) -> read write" in shown
+    assert "    default_scope: (none) -> read\n" in shown
     assert "    secret made: (none) -> made, and written to made.secret" in shown
     apply("--dry-run", "--exit-code", status=3)
     assert state() == before
@@ -134,8 +135,8 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(apply: Any, state: A
     apply("--dry-run", "--exit-code")
     text = DOCUMENT.replace("read write", "read admin").replace("shop/pod", "shop/other")
     shown = apply("--dry-run", "--exit-code", text=text, status=3).stdout
-    assert "~ service-a\n    scopes: read write -> read admin\n" in shown
-    assert "    binding prod system:serviceaccount:shop:pod: bound -> (none)\n" in shown
+    assert "~ service-a\n    scope: read write -> read admin\n" in shown
+    assert "~ pod\n  - ends: binding prod system:serviceaccount:shop:pod: bound -> (none)\n" in shown
 
 
 def test_a_dry_run_needs_no_secrets(apply: Any, tmp_path: Path) -> None:
@@ -193,7 +194,8 @@ def test_prune_deletes_what_it_once_applied_and_nothing_else(apply: Any, run: Ru
     left = "managed_by: platform\nclients: [{client_id: service-a, scope: read}]"
     assert "service-b" not in apply(text=left).stdout
     done = run("client", "apply", "-f", str(document), "--prune", "--yes").stdout
-    assert done == "- pod\n- service-b\n"
+    ends = "  - ends: the client, with its secrets, bindings and tokens\n"
+    assert done == f"- pod\n{ends}- service-b\n{ends}"
     names = {client["client_id"] for client in json.loads(run("client", "list", "--json").stdout)}
     assert names == {"service-a", "by-hand", "theirs", registered}
     marked = "managed_by: others\nclients: [{client_id: service-a}]"
@@ -233,10 +235,11 @@ def test_secrets_follow_the_files(apply: Any, app: Any, tmp_path: Path, run: Run
     old = SECRET
     new = "ascs_" + "fedcba9876543210" * 3
     (tmp_path / "a.secret").write_text(new)
-    assert "secret current: another one -> taken from a.secret" in apply("--yes").stdout
+    assert "  - ends: secret current: another one -> taken from a.secret\n" in apply("--yes").stdout
     app.post("/oauth/token", form | {"client_secret": old}, status=401)
     app.post("/oauth/token", form | {"client_secret": new})
-    apply("--yes", text=DOCUMENT.replace("2040-01-31", "2041-01-31"))
+    later = apply("--yes", text=DOCUMENT.replace("2040-01-31", "2041-01-31")).stdout
+    assert later == "~ service-a\n    secret made expires_at: 2040-01-31T00:00:00Z -> 2041-01-31T00:00:00Z\n"
     assert json.loads(run("client", "show", "service-a").stdout)["secrets"][0]["expires_at"] == "2041-01-31T00:00:00Z"
     # A document that does not speak of secrets leaves them alone; keys take their place.
     apply(text="clients: [{client_id: service-a, scope: read}]")
@@ -281,7 +284,7 @@ GOOD = "clients:\n- client_id: good\n"
         (GOOD + "- client_id: a\n  access_token_lifetime: 1:30\n", "clients.yaml:4: put this value in quotes"),
         (GOOD + "- client_id: a\n  access_token_lifetime: 0x10\n", "clients.yaml:4: put this value in quotes"),
         (GOOD + "- client_id: a\n  access_token_lifetime: 90000\n", "access_token_lifetime must be at most 24h"),
-        (GOOD + "- client_id: a\n  access_token_lifetime: 0\n", "access_token_lifetime must be at least 1"),
+        (GOOD + "- client_id: a\n  access_token_lifetime: 0\n", "access_token_lifetime: must be at least 1"),
         (GOOD + "- client_id: a\n  tokens_per_minute: -1\n", "tokens_per_minute: must be a whole number"),
         (GOOD + "- client_id: a\n  tokens_per_minute: true\n", "tokens_per_minute: must be a whole number"),
         (GOOD + "- client_id: a\n  scope: null\n", "clients[1].scope: must be a string"),
@@ -292,12 +295,26 @@ GOOD = "clients:\n- client_id: good\n"
         (GOOD + "- client_id: a\n  permissions: [root]\n", "permissions[0]: must be one of introspect:any"),
         (GOOD + "- client_id: a\n  grant_types: [password]\n", "grant_types[0]: must be one of client_credentials"),
         (GOOD + "- client_id: a\n  audiences: [nonsense]\n", "audiences must be"),
-        (GOOD + "- client_id: a\n  secrets: [{label: x, file: none}]\n", "none: is not there"),
-        (GOOD + "- client_id: a\n  secrets: [{label: x, file: weak}]\n", "weak: holds no client secret"),
+        (
+            GOOD + "- client_id: a\n  secrets: [{label: x, file: none}]\n",
+            "clients.yaml:4: clients[1].secrets[0].file: {directory}/none: is not there",
+        ),
+        (
+            GOOD + "- client_id: a\n  secrets: [{label: x, file: weak}]\n",
+            "clients[1].secrets[0].file: {directory}/weak: holds no client secret",
+        ),
         (GOOD + "- client_id: a\n  secrets: [{label: x, file: f, expires_at: 2030-01-01}]\n", "a time with its offset"),
-        (GOOD + "- client_id: a\n  secrets: [{label: x, file: no/f, generate: true}]\n", "cannot be written"),
+        (
+            GOOD + "- client_id: a\n  secrets: [{label: x, file: no/f, generate: true}]\n",
+            "clients[1].secrets[0].file: {directory}/no/f: cannot be written: No such file or directory",
+        ),
         (GOOD + "- client_id: a\n  secret: hunter2\n", "clients[1].secret: is unknown here"),
-        (GOOD + "- client_id: a\n  bindings: [{issuer: none, subject: x}]\n", "there is no trusted issuer 'none'"),
+        (GOOD + "- client_id: a\n  secrets: [{label: x, file: .}]\n", "{directory}: cannot be read: Is a directory"),
+        (
+            GOOD + "- client_id: a\n  bindings: [{issuer: none, subject: x}]\n",
+            "clients.yaml:4: clients[1].bindings[0].issuer: there is no trusted issuer 'none': see 'authserver issuer "
+            "list', or add it with 'authserver issuer add ",
+        ),
         (GOOD + '- client_id: a\n  bindings: [{issuer: "\\0", subject: x}]\n', "must be the name of a trusted issuer"),
         (GOOD + "- client_id: a\n  bindings: [{issuer: prod}]\n", "must have a subject or a service_account"),
         (
@@ -307,7 +324,7 @@ GOOD = "clients:\n- client_id: good\n"
         (GOOD + "- client_id: a\n  access_token_format: jwt\n  audiences: [x:y]\n", "issues no JWT access tokens"),
         (
             GOOD + "- client_id: a\n  resource_identifiers: [x:taken]\n",
-            "clients.yaml:3: clients[1]: another client has",
+            "clients.yaml:4: clients[1].resource_identifiers: another client has",
         ),
         (GOOD + "managed_by: A b\n", "managed_by: must be up to 63"),
         ("a: &x [1]\nb: *x\n", "clients.yaml:1: anchors and aliases are not read"),
@@ -329,7 +346,7 @@ def test_what_cannot_be_is_refused_with_its_place_and_nothing_changes(
     (tmp_path / "weak").write_text("hunter2")
     before = state()
     stderr = apply(text=text, status=1).stderr
-    assert says in stderr
+    assert says.replace("{directory}", str(tmp_path)) in stderr
     assert "hunter2" not in stderr
     assert state() == before
     assert not (tmp_path / "f").exists()
@@ -360,12 +377,121 @@ def test_the_documentation_has_every_member_and_its_example_applies(
     assert apply(text=example).stdout.startswith("+ service-a\n")
 
 
+def test_all_mistakes_of_a_document_are_told_at_once(apply: Any, state: Any) -> None:
+    before = state()
+    text = """
+managed_by: A b
+clients:
+- client_id: ""
+  scop: read
+  scope: [read]
+  permissions: [root, introspect:any, admin]
+  audiences: [x:y, 7]
+  secrets: [{label: "", file: 5, generate: perhaps}]
+  bindings: [{issuer: prod}, {isuer: prod, subject: x}]
+- client_id: a
+  access_token_format: jwt
+  tokens_per_minute: 9999999
+- client_id: a
+"""
+    lines = apply(text=text, status=1, lines=16).stderr.splitlines()
+    assert [line.removeprefix("authserver: ").split(": ")[1] for line in lines] == [
+        "managed_by",
+        "clients[0].client_id",
+        "clients[0].scop",
+        "clients[0].scope",
+        "clients[0].permissions[0]",
+        "clients[0].permissions[2]",
+        "clients[0].audiences[1]",
+        "clients[0].secrets[0].label",
+        "clients[0].secrets[0].file",
+        "clients[0].secrets[0].generate",
+        "clients[0].bindings[0]",
+        "clients[0].bindings[1].isuer",
+        "clients[0].bindings[1]",
+        "clients[1]",
+        "clients[1]",
+        "clients[2].client_id",
+    ]
+    assert "clients.yaml:2: managed_by: " in lines[0]
+    unquoted = "clients:\n- {client_id: no, client_id: b}\n- {scope: 1:30}\n"
+    assert apply(text=unquoted, status=1, lines=3).stderr.count("clients.yaml:2: ") == 2
+    twice = '{"clients": [{"client_id": "a", "client_id": "b"}], "clients": []}'
+    apply(text=twice, status=1, lines=2)
+    assert state() == before
+
+
+def test_all_that_files_and_database_know_is_told_at_once(apply: Any, run: Run, state: Any) -> None:
+    run("client", "create", "holder", "--resource", "x:taken")
+    run("client", "bind", "holder", "--issuer", "prod", "--subject", "bound")
+    before = state()
+    text = """
+clients:
+- client_id: a
+  resource_identifiers: [x:taken]
+  secrets: [{label: one, file: none}, {label: two, file: .}]
+  bindings: [{issuer: prod, subject: free}, {issuer: elsewhere, subject: x}, {issuer: prod, subject: bound}]
+- client_id: b
+  access_token_format: jwt
+  audiences: [x:y]
+"""
+    lines = apply(text=text, status=1, lines=6).stderr.splitlines()
+    assert [line.removeprefix("authserver: ").split(": ")[1] for line in lines] == [
+        "clients[0].secrets[0].file",
+        "clients[0].secrets[1].file",
+        "clients[0].resource_identifiers",
+        "clients[0].bindings[1].issuer",
+        "clients[0].bindings[2]",
+        "clients[1]",
+    ]
+    assert state() == before
+
+
+def test_a_client_that_is_left_without_a_credential_is_warned_of(
+    apply: Any, run: Run, make_signer: Any, tmp_path: Path
+) -> None:
+    jwks = json.dumps(make_signer().jwks())
+    text = f"""
+clients:
+- client_id: nothing
+- client_id: expired
+  secrets: [{{label: x, file: a.secret, expires_at: 2020-01-01T00:00:00Z}}]
+- client_id: no-keys
+  token_endpoint_auth_method: private_key_jwt
+- client_id: secret
+  secrets: [{{label: x, file: a.secret}}]
+- client_id: keys
+  token_endpoint_auth_method: private_key_jwt
+  jwks: {jwks}
+- client_id: bound
+  bindings: [{{issuer: prod, subject: x}}]
+- client_id: by-hand
+"""
+    run("client", "create", "by-hand")
+    audit = {"AUTHSERVER_AUDIT_FILE": str(tmp_path / "audit")}
+    for options in (("--dry-run",), (), ()):
+        warned = apply(*options, text=text, **audit).stderr
+        places = re.findall(r"^authserver: warning: .*/clients\.yaml:(\d+): (clients\[\d\]): .*$", warned, re.MULTILINE)
+        assert places == [("3", "clients[0]"), ("4", "clients[1]"), ("6", "clients[2]")]
+        assert len(warned.splitlines()) == 3
+    done = apply("--json", **audit)
+    assert json.loads(done.stdout)["changes"] == []
+    assert [line.split(": ")[1] for line in json.loads(done.stdout)["warnings"]] == [place for _, place in places]
+
+
+def test_exit_code_is_for_a_dry_run(apply: Any, state: Any) -> None:
+    before = state()
+    refused = apply("--exit-code", status=2).stderr
+    assert refused.endswith("authserver client apply: error: --exit-code needs --dry-run\n")
+    assert state() == before
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_secret_that_is_perhaps_committed_keeps_its_file(tmp_path: Path, kept: bool) -> None:
     secret = DeclaredSecret("first", "secret", generate=True)
 
     def make() -> None:
-        with secret_files(tmp_path, [secret], may_be_elsewhere=False) as files:
+        with secret_files(tmp_path, {"clients[0]": secret}, may_be_elsewhere=False) as (files, _):
             files.write("secret", "ascs_" + "x" * 43)
             if kept:
                 files.keep()

@@ -41,6 +41,15 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
     return {option for action in parser._actions for option in action.option_strings}
 
 
+def least(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The words that a command cannot do without."""
+    needed = [action for action in parser._actions if action.required]
+    needed += [group._group_actions[0] for group in parser._mutually_exclusive_groups if group.required]
+    for action in needed:
+        yield from action.option_strings[:1]
+        yield str(next(iter(action.choices))) if action.choices else "1h"
+
+
 @pytest.fixture(scope="module")
 def documented(repository: Path) -> dict[str, tuple[str, str]]:
     """By command, what it prints and whether it asks."""
@@ -63,6 +72,24 @@ def test_every_command_that_prints_does_so_for_programs_too(documented: Any, nam
 def test_every_command_that_asks_can_be_told_beforehand(documented: Any, name: str) -> None:
     _, asks = documented[name]
     assert ("--yes" in options(COMMANDS[name])) == bool(asks)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_command_does_not_know_is_refused_with_its_own_usage(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        make_parser().parse_args([*name.split(), *least(COMMANDS[name]), "--nope"])
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"usage: authserver {name} ")
+    assert errors.endswith(f"authserver {name}: error: unrecognized arguments: --nope\n")
+
+
+def test_options_of_a_client_are_called_as_in_its_document(run: Run) -> None:
+    run("client", "create", "a", "--access-token-format", "opaque", "--access-token-lifetime", "5m")
+    run("client", "create", "b", "--token-format", "opaque", "--token-lifetime", "5m")  # as they were called before
+    shown = [json.loads(run("client", "show", name).stdout) for name in "ab"]
+    assert [(each["access_token_format"], each["access_token_lifetime"]) for each in shown] == [("opaque", 300)] * 2
 
 
 def test_the_exit_statuses_are_documented(repository: Path) -> None:

@@ -95,7 +95,7 @@ OAUTH4WEBAPI = Path(__file__).with_name("oauth4webapi")
 
 
 def make_jwt_client(stack: Stack, client_id: str) -> dict[str, Any]:
-    options = ("--scope", "read write", "--audience", RESOURCE, "--token-format", "jwt")
+    options = ("--scope", "read write", "--audience", RESOURCE, "--access-token-format", "jwt")
     made: dict[str, Any] = json.loads(stack.run("client", "create", client_id, *options))
     return made
 

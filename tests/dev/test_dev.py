@@ -102,17 +102,26 @@ def dev(*arguments: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_dev_stops_and_removes_everything_on_a_signal(start, temporary: Path, number: int) -> None:
     # The caller's own settings are for another installation.
-    foreign = {"AUTHSERVER_PARTITION_HOURS": "5", "AUTHSERVER_DATABASE_URL_FILE": "x", "OAUTH2_CACHE_TTL": "x"}
+    foreign = {"AUTHSERVER_AUDIT_FILE": "canary", "AUTHSERVER_DATABASE_URL_FILE": "x", "OAUTH2_CACHE_TTL": "x"}
     command = start(*dev(), **foreign)
     told = command.wait_for("Ctrl-C")
-    (line,) = re.findall(r"^  export (AUTHSERVER_DATABASE_URL=.*)$", told, re.MULTILINE)
-    listed = subprocess.run(
-        ["/bin/sh", "-c", f'{line} exec "$0" -m authserver client list', sys.executable],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "service-a" in listed.stdout
+    assert f"\nIgnored, as they are for another installation: {', '.join(foreign)}\n" in told
+    assert "canary" not in told
+    exports = "\n".join(re.findall(r"^  (export .*)$", told, re.MULTILINE))
+
+    def run_beside(*arguments: str) -> str:
+        shell = ["/bin/sh", "-c", f'{exports}\nexec "$0" -m authserver "$@"', sys.executable, *arguments]
+        return subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+
+    assert "service-a" in run_beside("client", "list")
+    # Only with the servers' own encryption key.
+    assert "signs from" in run_beside("keys", "rotate")
+    run_beside("doctor")  # which ends with 1 if a setting is missing
+    (data,) = re.findall(r"^data of PostgreSQL +(/.*)$", told, re.MULTILINE)
+    assert (Path(data) / "PG_VERSION").exists()
+    logs = re.findall(r"^(?:logs)? +(/.*)$", told, re.MULTILINE)
+    assert [Path(log).name for log in logs] == ["log", "authserver.log", "resource_server.log"]
+    assert all(Path(log).stat().st_size for log in logs)
     assert list(temporary.iterdir())
     command.end(number, whole_group=number == signal.SIGINT)
     assert list(temporary.iterdir()) == []

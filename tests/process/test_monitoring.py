@@ -40,7 +40,7 @@ def labels(tmp_path_factory) -> Iterator[Labels]:
 
 def live(stack: Stack) -> list[str]:
     create = ("client", "create", "--audience", RESOURCE, "--scope", "read")
-    a, j = (json.loads(stack.run(*create, *more)) for more in (["a"], ["j", "--token-format", "jwt"]))
+    a, j = (json.loads(stack.run(*create, *more)) for more in (["a"], ["j", "--access-token-format", "jwt"]))
     follow = ("--permission", "revocations:read")
     b = json.loads(stack.run("client", "create", "--resource", RESOURCE, *follow, "b"))
     feed, away = f"{stack.issuer}/oauth/revocations", "http://127.0.0.1:1/"

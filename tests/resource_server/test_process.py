@@ -94,9 +94,34 @@ def test_s21_preloaded_workers_share_no_connection(environ, upstream, tmp_path):
     first, second = ports.values()
     assert not first & second
     assert not (first | second) & master
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    assert {line["path"] for line in lines} == {"/protected"}
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["path"] for line in lines if "path" in line} == {"/protected"}
     assert "canary" not in log.read_text()
+
+
+def test_all_log_lines_are_json(environ, upstream, tmp_path):
+    """From the first line of the start to the last one of the stop, and what the guard itself has to say."""
+    out, err = tmp_path / "stdout", tmp_path / "stderr"
+    # the address of a server that is not there, with what must not be logged
+    gone = {"OAUTH2_INTROSPECT_URL": "http://127.0.0.1:1/ascs_canary"}
+    with (
+        out.open("w") as output,
+        err.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "resource_server"], env=environ | gone, stdout=output, stderr=errors
+        ) as process,
+    ):
+        try:
+            url = wait_for(err, r"Listening at: (http://\S+)")
+            assert ask(url, "t").status_code == 503
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+    told = [json.loads(line) for line in err.read_text().splitlines()]
+    assert {line["level"] for line in told} >= {"info", "warning"}
+    assert {line["logger"] for line in told} == {"gunicorn.error", "resource_server.endpoint"}
+    assert "canary" not in err.read_text()
+    assert [json.loads(line)["status"] for line in out.read_text().splitlines()] == [503]
 
 
 def ask_both_workers(url, upstream):
@@ -200,7 +225,7 @@ def test_a_bad_setting_stops_the_start_with_one_line(environ, command):
     bad = {"OAUTH2_CACHE_TTL": "canary", "WEB_CONCURRENCY": "1"}
     stopped = run(*command, environ=environ | bad)
     assert stopped.returncode != 0
-    ours = [line for line in stopped.stderr.splitlines() if not re.match(r"\[\d{4}-", line)]
+    ours = [line for line in stopped.stderr.splitlines() if not re.match(r"\[\d{4}-|{", line)]
     assert set(ours) == {"resource_server: OAUTH2_CACHE_TTL is not a number from 0 to 30"}
     assert "Traceback" not in stopped.stderr + stopped.stdout
 
