@@ -103,6 +103,7 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
         key_encryption=config.key_encryption_key,
         signing_algorithm=config.signing_algorithm,
         tokens_per_minute=config.tokens_per_minute,
+        durable_tokens=config.durable_tokens,
         trusted_proxies=config.forwarded_allow_ips,
     )
     database = make_database(config, metrics.round_trip if metrics else None)

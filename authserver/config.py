@@ -199,6 +199,12 @@ SETTINGS: tuple[Setting, ...] = (
         _integer(0, 1_000_000),
     ),
     Setting(
+        "DURABLE_TOKENS",
+        "0",
+        "1: an opaque token is issued when PostgreSQL has it on disk. 0: sooner; a crash may forget the last second's.",
+        _switch,
+    ),
+    Setting(
         "INITIAL_ACCESS_TOKEN",
         "",
         "Bearer token that may register clients, beside those made with the command line. Empty: none.",
