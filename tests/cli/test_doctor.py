@@ -232,16 +232,20 @@ def test_signing_keys(doctor: Any, run: Run, operator: Any) -> None:
     assert "none signs" in found["signing keys"]["says"]
     run("maintain", **KEY)
     assert states(doctor(status=0, **KEY)) == {}
-    found = doctor(AUTHSERVER_KEY_ENCRYPTION_KEY=secrets.token_urlsafe(32))
-    assert states(found) == {"signing keys": "failed"}
-    assert "cannot be decrypted" in found["signing keys"]["says"]
-    assert states(doctor(status=0)) == {"signing keys": "warning"}
+    (key,) = json.loads(run("keys", "list", "--json").stdout)
+    for setting in ({"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)}, {}):
+        found = doctor(**setting)
+        assert states(found) == {"signing keys": "failed"}
+        assert f"{key['kid']} cannot be decrypted here" in found["signing keys"]["says"]
+        assert "AUTHSERVER_KEY_ENCRYPTION_KEY" in found["signing keys"]["advice"]
     operator.execute(
         f"UPDATE signing_keys SET created_at = created_at - {31 * DAY}, signs_from = signs_from - {31 * DAY}"
     )
     found = doctor(status=0, **KEY)
     assert states(found) == {"signing keys": "warning"}
     assert "overdue" in found["signing keys"]["says"]
+    run("keys", "revoke", key["kid"], "--yes")
+    assert states(doctor(status=0)) == {}
 
 
 def test_secrets(doctor: Any, run: Run) -> None:

@@ -11,10 +11,10 @@ PRELOADED = """
 import os
 from authserver.app import create_app, make_configured_server
 from authserver.config import read_config
-from authserver.flows.ready import is_ready
+from authserver.flows.ready import Readiness
 
 server = make_configured_server(read_config(os.environ))
-assert is_ready(server)  # opens a connection before the fork
+assert Readiness(server).missing() is None  # opens a connection before the fork
 app = create_app(server)
 """
 
