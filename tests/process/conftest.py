@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -354,6 +355,35 @@ def make_postgres(
     yield make
     for server in servers:
         server.stop()
+
+
+class Spare(EmbeddedPostgres):
+    """A server that gets its data from another one."""
+
+    def take_base_backup(self, primary: EmbeddedPostgres) -> None:
+        """Copy the data of a server that runs."""
+        binaries = self._programs.find()
+        if not (binaries / "pg_basebackup").exists():
+            pytest.skip("the user that PostgreSQL runs as cannot enter where pg_basebackup is")
+        source = ["-h", str(primary.home), "-U", "postgres", "-c", "fast"]
+        self._run([str(binaries / "pg_basebackup"), *source, "-D", str(self._data)])
+
+    def start_with(self, signal_file: str, **settings: str) -> None:
+        """Start on that copy, as what the file says, until it can be asked."""
+        self._run(["touch", str(self._data / signal_file)])
+        self._settings = settings
+        self.start()
+
+    def _run(self, command: list[str]) -> None:
+        subprocess.run(command, check=True, **self._programs.arguments(subprocess.DEVNULL))
+
+
+@pytest.fixture
+def spare(tmp_path: Path) -> Iterator[Spare]:
+    """A server without data, which does not run yet."""
+    server = Spare(tmp_path / "spare")
+    yield server
+    server.stop()
 
 
 @pytest.fixture
