@@ -14,13 +14,13 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(owner_url: str) -> Run:
+def run(database_url: str) -> Run:
     """Run `authserver ARGUMENTS` as the role for it; by default it must succeed."""
 
     def run(*arguments: str, status: int = 0, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "authserver", *arguments],
-            env=os.environ | {"AUTHSERVER_DATABASE_URL": owner_url} | environment,
+            env=os.environ | {"AUTHSERVER_DATABASE_URL": database_url} | environment,
             check=False,
             input=typed,
             capture_output=True,

@@ -125,7 +125,7 @@ class Gunicorn(Server):
 
 @pytest.fixture(scope="module")
 def start_gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Gunicorn]]:
-    """Start servers that end with the module: `start_gunicorn(database_url, THREADS="4")`."""
+    """Start servers that end with the module: `start_gunicorn(serving_url, THREADS="4")`."""
     servers: list[Gunicorn] = []
     directory = tmp_path_factory.mktemp("gunicorn")
 
@@ -136,6 +136,8 @@ def start_gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         ready: bool = True,
         **settings: str,
     ) -> Gunicorn:
+        # Unless there is nothing to connect to.
+        assert conninfo_to_dict(database_url).get("user") in ("authserver_app", None), "servers may only serve"
         url = f"http://127.0.0.1:{free_port()}"
         environment = {
             "AUTHSERVER_DATABASE_URL": database_url,
@@ -332,7 +334,7 @@ def make_witness(load: Load) -> Callable[[Party], Witness]:
 
 @pytest.fixture(scope="module")
 def make_postgres(
-    tmp_path_factory: pytest.TempPathFactory, give_roles: Callable[[str], Callable[[str], str]]
+    tmp_path_factory: pytest.TempPathFactory, give_roles: Callable[[EmbeddedPostgres], Callable[[str], str]]
 ) -> Iterator[Callable[..., tuple[EmbeddedPostgres, Callable[[str], str]]]]:
     """Start a durable server that a test may harm: `make_postgres(max_connections="20")`; its URLs by role.
 
@@ -347,10 +349,11 @@ def make_postgres(
         servers.append(server)
         prepare(server)
         server.start()
-        database = Database(server.url(), patient=True)
+        url = give_roles(server)
+        database = Database(url("authserver_owner"), patient=True)
         migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
         database.close()
-        return server, give_roles(server.url())
+        return server, url
 
     yield make
     for server in servers:
@@ -387,8 +390,9 @@ def spare(tmp_path: Path) -> Iterator[Spare]:
 
 
 @pytest.fixture
-def wire(database_url: str) -> Iterator[WireCounter]:
-    counter = WireCounter(database_url)
+def wire(database_url: str, serving_url: str) -> Iterator[WireCounter]:
+    """A proxy in front of an empty database, for the role that serves."""
+    counter = WireCounter(serving_url)
     yield counter
     counter.close()
 

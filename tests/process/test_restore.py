@@ -132,13 +132,10 @@ def test_a_restore_brings_revoked_tokens_back_until_the_script_for_it_has_run(
     server.stop()
     lost.kill()
 
-    new, url = make_postgres()
+    new, _ = make_postgres()
     run(binaries / "createdb", "--maintenance-db", new.url(), "--owner=authserver_owner", "restored")
     run(binaries / "pg_restore", "--exit-on-error", "--dbname", new.url("restored"), dump)
-    as_role = {
-        role: url(role).replace("dbname=postgres", "dbname=restored") for role in ("authserver_owner", "authserver_app")
-    }
-    assert all("dbname=restored" in each for each in as_role.values())
+    as_role = {role: new.url("restored", role) for role in ("authserver_owner", "authserver_app")}
 
     server = start_gunicorn(as_role["authserver_app"], KEY_ENCRYPTION_KEY=KEY)
     clients, follower = [at(client, server) for client in clients], at(follower, server)

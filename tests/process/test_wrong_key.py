@@ -20,11 +20,11 @@ METRIC = "authserver_signing_keys_undecryptable"
 
 
 @pytest.fixture
-def maintain(owner_url):
+def maintain(database_url):
     """Keep the signing keys, with the keys that are given."""
 
     def run(keys):
-        settings = {"DATABASE_URL": owner_url, "ISSUER": "https://as.example", "KEY_ENCRYPTION_KEY": keys}
+        settings = {"DATABASE_URL": database_url, "ISSUER": "https://as.example", "KEY_ENCRYPTION_KEY": keys}
         server = make_configured_server(read_config({f"AUTHSERVER_{name}": text for name, text in settings.items()}))
         maintain_keys(server, 0, lambda _line: None)
         server.database.close()
