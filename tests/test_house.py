@@ -38,7 +38,7 @@ MAY_USE = {
     "http_framing": set(),
     "worker": {"http_framing"},
     "listening": set(),
-    "metrics_master": {"config", "listening", "metrics_server", "observe", "store"},
+    "metrics_master": {"config", "flows", "listening", "metrics_server", "observe"},
     "metrics_server": {"flows", "migrate", "observe", "store"},
     "gunicorn_conf": {"app", "config", "flows", "listening", "logs", "metrics_master", "observe", "store", "worker"},
     "__init__": set(),
