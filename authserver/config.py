@@ -309,6 +309,7 @@ class Config:
     issuer: str
     access_token_lifetime: int
     tokens_per_minute: int
+    durable_tokens: bool
     initial_access_token: str | None = field(repr=False)
     key_encryption_key: KeyEncryption | None = field(repr=False)
     signing_algorithm: str

@@ -9,10 +9,10 @@ from typing import Any
 from gunicorn.systemd import listen_fds
 
 from authserver import metrics_master
-from authserver.app import make_configured_server, make_database
+from authserver.app import make_configured_server
 from authserver.config import ConfigError, read_config, unknown_variables
 from authserver.flows.maintain import HOUR
-from authserver.flows.ready import is_ready
+from authserver.flows.ready import Readiness
 from authserver.listening import CannotListen, check_address
 from authserver.logs import JsonLogger
 from authserver.observe import audit
@@ -46,7 +46,8 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """gunicorn calls this in each new worker. The first of all reports on the database, once and beside its work."""
     if _config.metrics_bind:
-        metrics_master.start(make_database(_config), _config.key_rotation_days * 24 * HOUR)
+        age = _config.key_rotation_days * 24 * HOUR
+        metrics_master.start(make_configured_server(_config), age)
     if worker.age == 1:
         threading.Thread(target=_report_database, daemon=True).start()
 
@@ -66,17 +67,17 @@ def child_exit(_server: Any, worker: Any) -> None:
 def _report_database() -> None:
     server = make_configured_server(_config)
     try:
-        ready = is_ready(server)
+        missing = Readiness(server).missing()
         most = most_connections(server.database)
     except Unavailable as error:
         _log.warning("the database cannot be asked, /ready is 503 until it can: %s", error)
         return
     finally:
         server.database.close()
-    if ready:
+    if missing is None:
         _log.info("the database answers and its schema is current")
     else:
-        _log.warning("the schema is behind this release, /ready is 503: run 'authserver migrate'")
+        _log.warning("%s, /ready is 503: %s", missing.reason, missing.advice)
     # Through PgBouncer they are not PostgreSQL's connections.
     if _config.workers * _config.threads > most and not _config.database_pooler:
         _log.warning(

@@ -12,8 +12,8 @@ import socket
 import tempfile
 from pathlib import Path
 
+from authserver.flows.server import AuthorizationServer
 from authserver.listening import check_address
-from authserver.store.database import Database
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _OWNER = "_AUTHSERVER_METRICS_OWNER"
@@ -44,12 +44,15 @@ def listen(address: tuple[str, int]) -> None:
     _listeners.append(listener)
 
 
-def start(database: Database, key_age: int) -> None:
-    """Answer from now on in this worker, too; signing keys are due at an age of `key_age` seconds (0: never)."""
+def start(server: AuthorizationServer, key_age: int) -> None:
+    """Answer from now on in this worker, too. `server` is for this alone: its connection is closed after each look.
+
+    Signing keys are due at an age of `key_age` seconds (0: never).
+    """
     from authserver import metrics_server  # noqa: PLC0415 - see the module
     from authserver.observe.metrics import process_metrics  # noqa: PLC0415 - likewise
 
-    state = metrics_server.StateMetrics(database, key_age)
+    state = metrics_server.StateMetrics(server, key_age)
     for listener in _listeners:
         metrics_server.start(listener, process_metrics(), state)
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from authserver import __version__
+from authserver.flows.server import AuthorizationServer
 from authserver.flows.state import Details, State, read_state
 from authserver.migrate import read_migrations
 from authserver.observe.metrics import Metrics, exposition
-from authserver.store.database import Database, Unavailable
+from authserver.store.database import Unavailable
 
 _log = logging.getLogger("authserver.metrics")
 
@@ -31,8 +32,8 @@ _REMEMBERED = 10.0  # seconds for which a look at the database does
 class StateMetrics:
     """How the installation stands. Asks the database at a scrape, over a connection that it closes again."""
 
-    def __init__(self, database: Database, rotation: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._database, self._rotation, self._clock = database, rotation, clock
+    def __init__(self, server: AuthorizationServer, rotation: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server, self._rotation, self._clock = server, rotation, clock
         self._expected = max(migration.version for migration in read_migrations())
         self._state: State | None = None
         self._looked_at = -_REMEMBERED
@@ -52,12 +53,12 @@ class StateMetrics:
 
     def _look(self) -> State | None:
         try:
-            return read_state(self._database, self._rotation)
+            return read_state(self._server, self._rotation)
         except Unavailable as error:
             _log.warning("the database could not be asked for metrics: %s", error)
             return None
         finally:
-            self._database.close()
+            self._server.database.close()
 
 
 def _detail_metrics(state: Details) -> Iterator[Metric]:
@@ -74,6 +75,11 @@ def _detail_metrics(state: Details) -> Iterator[Metric]:
     yield _gauge("client_secrets_expiring", "Client secrets that expire within 30 days.", facts.secrets_expiring)
     yield _family(
         "signing_keys", "Signing keys by state.", "state", {name: float(n) for name, n in keys.by_state.items()}
+    )
+    yield _gauge(
+        "signing_keys_undecryptable",
+        "Signing keys, active or next, that this server cannot decrypt.",
+        keys.undecryptable,
     )
     if keys.age is not None:
         yield _gauge("signing_key_age_seconds", "Time since the active signing key began to sign.", keys.age)

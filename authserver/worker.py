@@ -101,8 +101,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().handle_exit(sig, frame)
         self.tpool.wake_main()
 
-    def accept(self, listener: socket.socket) -> None:
-        """Accept a connection; where there is no room for one more, close another instead of dying."""
+    def accept(self, listener: socket.socket) -> bool:
+        """Accept a connection; where there is no room for one more, close another instead of dying, and give False."""
         try:
             super().accept(listener)
         except OSError as error:
@@ -110,6 +110,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
                 raise
             _log.error("out of file descriptors")
             self._drop_longest_waiting()
+            return False
+        return True
 
     def enqueue_req(self, conn: Any) -> None:
         """Take a new connection. It gets a thread when a request has arrived."""
@@ -180,10 +182,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def _stop_listening(self, done: threading.Event) -> None:
         for listener in self.sockets:
             listener.setblocking(False)
-            connections = -1
-            while connections != self.nr_conns:
-                connections = self.nr_conns
-                self.accept(listener)
+            # Not until there is no connection more: a client that has gone again is one that others wait behind.
+            while _is_ready(listener, select.POLLIN) and self.accept(listener):
+                pass
             listener.close()
         leave = time.monotonic() + _LINGER
         with self._lock:
@@ -348,8 +349,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
 def _takes_answers(sock: socket.socket) -> bool:
     """Whether the kernel has room for an answer; a thread would wait for a client that reads none."""
+    return _is_ready(sock, select.POLLOUT)
+
+
+def _is_ready(sock: socket.socket, event: int) -> bool:
     poll = select.poll()
-    poll.register(sock, select.POLLOUT)
+    poll.register(sock, event)
     return bool(poll.poll(0))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
+import re
 import secrets
 import ssl
 import threading
@@ -21,7 +23,7 @@ import psycopg
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from authserver.app import create_app
 from authserver.dev.postgres import EmbeddedPostgres
@@ -46,34 +48,71 @@ INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-tests-0123456789"
 _numbers = itertools.count()
 
 
+# Whoever operates and whoever serves, as in an installation (sql/roles.sql); and an owner that is neither of them.
+OWNER, APP, OTHER_OWNER = "authserver_owner", "authserver_app", "authserver_test_owner"
+
+
+def make_roles(administrator: str, password: str) -> None:
+    """Make the roles on a server that has them not."""
+    with psycopg.connect(administrator, autocommit=True) as connection:
+        # Another run may be making them on the same server at this instant.
+        connection.execute("SELECT pg_advisory_lock(1)")
+        there = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
+        for role in (OWNER, APP, OTHER_OWNER):
+            connection.execute(f"{'ALTER' if role in there else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}'")  # type: ignore[arg-type] # a constant
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """Give the connection string of a database by name, on an embedded server or on TEST_POSTGRES_URL."""
+    """Give the superuser's connection string of a database by name, on an embedded server or on TEST_POSTGRES_URL.
+
+    For what takes one, such as making databases; all else is done by `as_role`.
+    """
     if given := os.environ.get("TEST_POSTGRES_URL"):
         yield lambda name: make_conninfo(given, dbname=name)
         return
     # Not durable: a test that kills the server starts one of its own.
-    settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", settings) as server:
+    settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "log_connections": "on"}
+    directory = tmp_path_factory.mktemp("postgres") / "data"
+    with EmbeddedPostgres(directory, settings) as server:
         yield server.url
+    # By this name the project's own code connects, in whatever process.
+    connection = re.compile(r"authorized: user=postgres .*application_name=authserver$", re.MULTILINE)
+    superusers = connection.findall((directory / "log").read_text())
+    assert superusers == [], "it has connected as a superuser"
 
 
 @pytest.fixture(scope="session")
-def make_database(postgres: Callable[[str], str]) -> Callable[[], str]:
-    """Make an empty database; give its connection string."""
+def as_role(postgres: Callable[[str], str]) -> Callable[[str, str], str]:
+    """The connection string of the same database for a role: `as_role(url, "authserver_app")`."""
+    # Alike for all runs that share a server.
+    password = hashlib.sha256(postgres("postgres").encode()).hexdigest()
+    make_roles(postgres("postgres"), password)
+    return lambda url, role: make_conninfo(url, user=role, password=password)
 
-    def make() -> str:
+
+@pytest.fixture(scope="session")
+def as_administrator(postgres: Callable[[str], str]) -> Callable[[str], str]:
+    """The connection string of the same database for the superuser."""
+    return lambda url: postgres(str(conninfo_to_dict(url)["dbname"]))
+
+
+@pytest.fixture(scope="session")
+def make_database(postgres: Callable[[str], str], as_role: Callable[[str, str], str]) -> Callable[..., str]:
+    """Make an empty database; give its owner's connection string."""
+
+    def make(owner: str = OWNER) -> str:
         name = f"test_{os.getpid()}_{next(_numbers)}"
         with psycopg.connect(postgres("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        return postgres(name)
+            connection.execute(f'CREATE DATABASE "{name}" OWNER {owner}')
+        return as_role(postgres(name), owner)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def migrated_database(make_database: Callable[[], str]) -> str:
-    """The connection string of one database with the schema, shared by the tests that empty it first."""
+def migrated_database(make_database: Callable[..., str]) -> str:
+    """The owner's connection string of one database with the schema, shared by the tests that empty it first."""
     url = make_database()
     database = Database(url, patient=True)
     migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
@@ -85,7 +124,7 @@ def migrated_database(make_database: Callable[[], str]) -> str:
 
 @pytest.fixture
 def database_url(migrated_database: str) -> str:
-    """The connection string of a database with the schema and no rows."""
+    """The connection string of a database with the schema and no rows, for the role that an operator's commands use."""
     with psycopg.connect(migrated_database, autocommit=True) as connection:
         # Deleting a client leaves a revocation behind.
         for table in (
@@ -102,33 +141,9 @@ def database_url(migrated_database: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def give_roles(repository: Path) -> Callable[[str], Callable[[str], str]]:
-    """Apply sql/roles.sql to a database; gives its connection string by role."""
-
-    password = secrets.token_hex(16)
-
-    def give(url: str) -> Callable[[str], str]:
-        with psycopg.connect(url, autocommit=True) as connection:
-            # Roles are the whole server's, and another run may be giving them on its own database at this instant.
-            connection.execute("SELECT pg_advisory_lock(1)")
-            connection.execute((repository / "sql/roles.sql").read_bytes())
-            for role in ("authserver_owner", "authserver_app"):
-                connection.execute(f"ALTER ROLE {role} PASSWORD '{password}'")
-        return lambda role: make_conninfo(url, user=role, password=password)
-
-    return give
-
-
-@pytest.fixture(scope="session")
-def serving_url(migrated_database: str, give_roles: Callable[[str], Callable[[str], str]]) -> str:
+def serving_url(migrated_database: str, as_role: Callable[[str, str], str]) -> str:
     """The connection string of that database for the role that serves requests, which may do nothing else."""
-    return give_roles(migrated_database)("authserver_app")
-
-
-@pytest.fixture
-def owner_url(database_url: str, give_roles: Callable[[str], Callable[[str], str]]) -> str:
-    """The connection string of that database, without rows, for the role that an operator's commands use."""
-    return give_roles(database_url)("authserver_owner")
+    return as_role(migrated_database, APP)
 
 
 @dataclass
@@ -153,8 +168,16 @@ def clock() -> Clock:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """An empty database with the schema."""
+    """An empty database with the schema, as an operator uses it."""
     database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def serving_database(database_url: str, serving_url: str) -> Iterator[Database]:
+    """The same empty database, as a server uses it."""
+    database = Database(serving_url)
     yield database
     database.close()
 
@@ -171,20 +194,20 @@ def policy() -> Policy:
 
 @pytest.fixture
 def server(policy: Policy, database: Database, clock: Clock) -> AuthorizationServer:
-    """An authorization server as one process has it: with a cache of its own."""
+    """The operator's side."""
     return make_server(policy, database, clock=clock)
 
 
 @pytest.fixture
-def app(server: AuthorizationServer) -> webtest.TestApp:
-    """The front door."""
-    return webtest.TestApp(create_app(server))
+def app(policy: Policy, serving_database: Database, clock: Clock) -> webtest.TestApp:
+    """The front door of a process that has no rights but those of sql/roles.sql."""
+    return webtest.TestApp(create_app(make_server(policy, serving_database, clock=clock)))
 
 
 @pytest.fixture
-def other_app(policy: Policy, database: Database, clock: Clock) -> webtest.TestApp:
+def other_app(policy: Policy, serving_database: Database, clock: Clock) -> webtest.TestApp:
     """The front door of another process on the same database: its cache knows nothing of the first one's."""
-    return webtest.TestApp(create_app(make_server(policy, database, clock=clock)))
+    return webtest.TestApp(create_app(make_server(policy, serving_database, clock=clock)))
 
 
 @dataclass
@@ -345,6 +368,19 @@ def make_site() -> Iterator[Callable[..., Site]]:
 def site(make_site: Callable[..., Site]) -> Site:
     """A web server without TLS."""
     return make_site()
+
+
+@pytest.fixture(scope="session")
+def give_roles() -> Callable[[EmbeddedPostgres], Callable[[str], str]]:
+    """Make the roles on a server of a test's own, whose database is then the owner's; gives its URL by role."""
+
+    def give(server: EmbeddedPostgres) -> Callable[[str], str]:
+        make_roles(server.url(), secrets.token_hex(16))
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE postgres OWNER TO {OWNER}")
+        return lambda role: server.url(user=role)
+
+    return give
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ MAY_USE = {
     "watch": set(),
     "worker": {"http_framing", "watch"},
     "listening": set(),
-    "metrics_master": {"config", "listening", "metrics_server", "observe", "store"},
+    "metrics_master": {"config", "flows", "listening", "metrics_server", "observe"},
     "metrics_server": {"flows", "migrate", "observe", "store"},
     "gunicorn_conf": {"app", "config", "flows", "listening", "logs", "metrics_master", "observe", "store", "worker"},
     "__init__": set(),

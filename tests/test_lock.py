@@ -18,6 +18,11 @@ PINNED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[0-9][0-9a-z.]*)(?: ; (?
 REFRESH = "run scripts/lock.sh"
 
 
+def test_the_command_for_known_vulnerabilities_takes_all_that_is_locked(repository: Path) -> None:
+    (command,) = re.findall(r"^\$ .*pip-audit.*$", (repository / "docs/operations.md").read_text(), re.MULTILINE)
+    assert tuple(re.findall(r"-r (\S+)", command)) == LOCKS
+
+
 def locked(repository: Path, name: str) -> dict[str, tuple[str, list[str]]]:
     """Version and hashes by name; fails on a line that is anything else."""
     found: dict[str, tuple[str, list[str]]] = {}

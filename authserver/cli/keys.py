@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 from authserver.cli.common import CommandError, Subparsers, for_people, open_server, timestamp, when
@@ -69,7 +68,6 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _rotate(options: argparse.Namespace) -> None:
-    logging.getLogger("authserver.keys").disabled = True  # what it would say of keys, the error says
     try:
         with open_server() as server:
             key = rotate(server, _tell)

@@ -126,7 +126,9 @@ class EmbeddedPostgres:
         status = self.data / "postmaster.pid"
         deadline = time.monotonic() + _PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
-            lines = status.read_text(encoding="utf-8").split() if status.exists() else []
+            lines: list[str] = []
+            with suppress(FileNotFoundError):  # a new server replaces what a killed one has left
+                lines = status.read_text(encoding="utf-8").split()
             if lines and lines[0] == str(process.pid) and lines[-1] == _READY:
                 return
             time.sleep(0.01)

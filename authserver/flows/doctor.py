@@ -134,18 +134,17 @@ def _covered_until(existing: Sequence[Partition], now: int) -> int:
 
 def _signing_keys(server: AuthorizationServer, key_age: int) -> Finding:
     ring, now = server.key_ring.load(), server.now()
-    if not server.policy.signs and any(key.revoked_at is None for key in ring.keys):
+    if lacking := ring.undecryptable(now):
         return Finding(
-            WARNING, "there are some, and here is nothing to decrypt them with", "set AUTHSERVER_KEY_ENCRYPTION_KEY"
+            FAILED,
+            f"{', '.join(key.kid for key in lacking)} cannot be decrypted here: such a server issues no JWT, and does"
+            " not become ready",
+            "give AUTHSERVER_KEY_ENCRYPTION_KEY the key that it was encrypted with; if that is lost, or no JWT is"
+            " wanted any more, 'authserver keys revoke': see docs/operations.md",
         )
     if not server.policy.signs:
         return Finding(OK, "none: this server issues no JWTs")
     run = "run 'authserver maintain' with AUTHSERVER_KEY_ENCRYPTION_KEY"
-    usable = [key for key in ring.keys if ring.state(key, now) in ("active", "next")]
-    if any(key.private is None for key in usable):
-        return Finding(
-            FAILED, "one cannot be decrypted", "give AUTHSERVER_KEY_ENCRYPTION_KEY the key that it was encrypted with"
-        )
     try:
         active = ring.signing_key(now)
     except NoSigningKey:

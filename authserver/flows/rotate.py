@@ -80,8 +80,7 @@ def maintain_keys(server: AuthorizationServer, age: int, tell: Tell) -> None:
 
 def _is_theirs(server: AuthorizationServer, ring: KeyRing, now: int) -> bool:
     """Whether our encryption key is the servers', as far as can be seen: it opens the keys that they use."""
-    used = [key for key in ring.keys if ring.state(key, now) in ("next", "active")]
-    return server.policy.signs and all(key.private is not None for key in used)
+    return server.policy.signs and not ring.undecryptable(now)
 
 
 def _add(server: AuthorizationServer, ring: KeyRing, now: int) -> SigningKey:
@@ -106,8 +105,15 @@ def _make(server: AuthorizationServer, now: int, signs_from: int) -> StoredKey:
 
 
 def _reseal(server: AuthorizationServer, encryption: KeyEncryption, tell: Tell) -> None:
+    if server.key_ring.load().undecryptable(server.now()):
+        raise CannotDecrypt
     _, rows = server.signing_keys.list()
     for row in rows:
-        if not encryption.is_newest(row.private_key):
-            server.signing_keys.reseal(row.kid, encryption.seal(encryption.unseal(row.private_key)))
-            tell(f"encrypted signing key {row.kid} under the newest key")
+        if encryption.is_newest(row.private_key):
+            continue
+        try:
+            private_key = encryption.unseal(row.private_key)
+        except CannotDecrypt:
+            continue  # it never signs again, and verifies without
+        server.signing_keys.reseal(row.kid, encryption.seal(private_key))
+        tell(f"encrypted signing key {row.kid} under the newest key")

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import time
 
-from authserver.flows.key_ring import KeyRingCache
 from authserver.flows.maintain import SKEW
+from authserver.flows.server import AuthorizationServer
 from authserver.oauth.secret_evidence import EXPIRES_SOON
 from authserver.oauth.signing_keys import KeyRing
-from authserver.store.database import Database, SchemaBehind
+from authserver.store.database import SchemaBehind
 from authserver.store.installation import Facts, Installation
 from authserver.store.partitions import PARTITIONED_TABLES, Partition, Partitions
-from authserver.store.schema_migrations import SchemaMigrations
-from authserver.store.signing_keys import SigningKeys
 
 KEY_STATES = ("next", "active", "retiring", "gone", "revoked")
 
@@ -30,9 +28,13 @@ class TableState:
 
 @dataclass(frozen=True)
 class KeyState:
-    """The signing keys: how many are in each state; seconds since the active one began, and until the next is due."""
+    """The signing keys: how many are in each state, and are to sign and cannot be decrypted here.
+
+    Seconds since the active one began, and until the next is due.
+    """
 
     by_state: dict[str, int]
+    undecryptable: int
     age: int | None
     due_in: int | None
 
@@ -55,16 +57,17 @@ class State:
     details: Details | None
 
 
-def read_state(database: Database, rotation: int) -> State:
+def read_state(server: AuthorizationServer, rotation: int) -> State:
     """Ask the database; keys are due at an age of `rotation` seconds (0: never). Raises Unavailable."""
-    version = max((row.version for row in SchemaMigrations(database).applied()), default=0)
+    version = max((row.version for row in server.schema_migrations.applied()), default=0)
     try:
-        return State(version, _details(database, rotation))
+        return State(version, _details(server, rotation))
     except SchemaBehind:
         return State(version, None)
 
 
-def _details(database: Database, rotation: int) -> Details:
+def _details(server: AuthorizationServer, rotation: int) -> Details:
+    database = server.database
     installation, began = Installation(database), time()
     facts = installation.facts(int(began), int(began) + EXPIRES_SOON)
     offset = facts.clock - (began + time()) / 2
@@ -73,7 +76,7 @@ def _details(database: Database, rotation: int) -> Details:
         name: table_state(Partitions(database, name).list(), now, installation.default_partition_bytes(name))
         for name in PARTITIONED_TABLES
     }
-    return Details(facts, offset, key_state(KeyRingCache(SigningKeys(database), None).load(), now, rotation), tables)
+    return Details(facts, offset, key_state(server.key_ring.current(), now, rotation), tables)
 
 
 def table_state(partitions: Sequence[Partition], now: int, default_bytes: int) -> TableState:
@@ -92,6 +95,7 @@ def key_state(ring: KeyRing, now: int, rotation: int) -> KeyState:
     usable = [key for key in ring.keys if key.revoked_at is None]
     return KeyState(
         {state: states.count(state) for state in KEY_STATES},
+        len(ring.undecryptable(now)),
         now - active.signs_from if active else None,
         usable[-1].signs_from + rotation - now if usable and rotation else None,
     )

@@ -75,6 +75,10 @@ class KeyRing:
         key = self._by_kid.get(kid) if isinstance(kid, str) else None
         return key if key is not None and self.state(key, now) in {"next", "active", "retiring"} else None
 
+    def undecryptable(self, now: int) -> list[SigningKey]:
+        """Those that sign or will, and cannot be used to: here is not what they are encrypted with."""
+        return [key for key in self.keys if key.private is None and self.state(key, now) in {"next", "active"}]
+
     def remember_verified(self, value: str, kid: str, token: AccessToken) -> None:
         """Keep what a JWT says, which this key was found to have signed."""
         if len(value) > _VERIFIED_LENGTH:

@@ -1,4 +1,4 @@
-"""GET /health: the process answers. GET /ready: the database does too, and its schema is what this code needs."""
+"""GET /health: the process answers. GET /ready: it has what it needs to serve, too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import falcon
 
-from authserver.flows.ready import is_ready
+from authserver.flows.ready import Readiness
 from authserver.flows.server import AuthorizationServer
 from authserver.web.errors import RETRY_AFTER
 
@@ -23,15 +23,16 @@ class Ready:
     """For readiness probes and load balancers."""
 
     def __init__(self, server: AuthorizationServer) -> None:
-        self._server = server
+        self._readiness = Readiness(server)
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        if is_ready(self._server):
+        missing = self._readiness.missing()
+        if missing is None:
             _answer(resp, {"status": "ready"})
             return
         resp.status = falcon.HTTP_503
         resp.set_header("Retry-After", RETRY_AFTER)
-        _answer(resp, {"status": "not ready", "reason": "the database schema is behind this release"})
+        _answer(resp, {"status": "not ready", "reason": missing.reason})
 
 
 def _answer(resp: falcon.Response, document: dict[str, Any]) -> None:

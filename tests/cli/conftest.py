@@ -14,7 +14,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(owner_url: str) -> Run:
+def run(database_url: str) -> Run:
     """Run `authserver ARGUMENTS` as the role for it; by default it must succeed. An error has that many lines."""
 
     def run(
@@ -22,7 +22,7 @@ def run(owner_url: str) -> Run:
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "authserver", *arguments],
-            env=os.environ | {"AUTHSERVER_DATABASE_URL": owner_url} | environment,
+            env=os.environ | {"AUTHSERVER_DATABASE_URL": database_url} | environment,
             check=False,
             input=typed,
             capture_output=True,

@@ -316,6 +316,18 @@ def test_maintenance_encrypts_signing_keys_under_the_newest_key(run: Run) -> Non
     assert "AUTHSERVER_KEY_ENCRYPTION_KEY" in refused
 
 
+def test_an_encryption_key_that_is_lost_for_good_is_replaced(run: Run) -> None:
+    lost, new = ({"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)} for _ in range(2))
+    run("maintain", **lost)
+    run("keys", "rotate", **lost)
+    for key in json.loads(run("keys", "list", "--json").stdout):
+        assert "lacks the key" in run("maintain", status=1, **new).stderr
+        run("keys", "revoke", key["kid"], "--yes", **new)
+    assert re.fullmatch(r"made signing key \S+, which signs from \d+ on\n", run("maintain", **new).stdout)
+    assert run("maintain", **new).stdout == "nothing to do\n"
+    assert [key["state"] for key in json.loads(run("keys", "list", "--json").stdout)].count("active") == 1
+
+
 def test_revoking_all_tokens_of_a_client(run: Run, app: webtest.TestApp) -> None:
     made = json.loads(run("client", "create", "leaky", "--scope", "read").stdout)
     token = get_token(app, made)["access_token"]

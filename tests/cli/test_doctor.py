@@ -21,6 +21,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from psycopg.conninfo import make_conninfo
 
 from authserver.flows.doctor import WARNING, database_checks, examine
 from authserver.flows.server import Policy, make_server
@@ -170,12 +171,12 @@ def test_the_clock(database: Database, offset: int) -> None:
     assert (finding.state, finding.says) == (WARNING, "differs from the database's by 60 s")
 
 
-def test_permissions(doctor: Any, database_url: str, give_roles: Any, operator: Any) -> None:
-    roles = give_roles(database_url)
-    found = doctor(AUTHSERVER_DATABASE_URL=database_url)
+def test_permissions(doctor: Any, database_url: str, as_administrator: Any, operator: Any, run: Run) -> None:
+    # The one connection as a superuser that the project's own code makes in all tests, and so by another name.
+    found = doctor(AUTHSERVER_DATABASE_URL=make_conninfo(as_administrator(database_url), application_name="superuser"))
     assert states(found) == {"permissions": "failed"}
     assert "is a superuser" in found["permissions"]["says"]
-    found = doctor(status=0, AUTHSERVER_DATABASE_URL=roles("authserver_owner"))
+    found = doctor(status=0, AUTHSERVER_DATABASE_URL=database_url)
     assert states(found) == {"permissions": "warning"}
     operator.execute("REVOKE INSERT ON access_tokens FROM authserver_app")
     operator.execute("REVOKE UPDATE (last_used_at) ON client_secrets FROM authserver_app")
@@ -183,7 +184,7 @@ def test_permissions(doctor: Any, database_url: str, give_roles: Any, operator: 
     try:
         found = doctor()
     finally:
-        give_roles(database_url)
+        run("migrate")
     assert states(found) == {"permissions": "failed"}
     for right in (
         "INSERT on access_tokens",
@@ -194,11 +195,11 @@ def test_permissions(doctor: Any, database_url: str, give_roles: Any, operator: 
     assert "sql/roles.sql" in found["permissions"]["advice"]
 
 
-def test_partitions(doctor: Any, make_database: Any, run: Run, give_roles: Any) -> None:
+def test_partitions(doctor: Any, make_database: Any, run: Run, as_role: Any) -> None:
     url = make_database()
     owner = {"AUTHSERVER_DATABASE_URL": url}
     run("migrate", **owner)
-    app = {"AUTHSERVER_DATABASE_URL": give_roles(url)("authserver_app")}
+    app = {"AUTHSERVER_DATABASE_URL": as_role(url, "authserver_app")}
     found = doctor(**app)
     assert states(found) == {"partitions": "failed"}
     assert "default partition" in found["partitions"]["says"]
@@ -232,16 +233,20 @@ def test_signing_keys(doctor: Any, run: Run, operator: Any) -> None:
     assert "none signs" in found["signing keys"]["says"]
     run("maintain", **KEY)
     assert states(doctor(status=0, **KEY)) == {}
-    found = doctor(AUTHSERVER_KEY_ENCRYPTION_KEY=secrets.token_urlsafe(32))
-    assert states(found) == {"signing keys": "failed"}
-    assert "cannot be decrypted" in found["signing keys"]["says"]
-    assert states(doctor(status=0)) == {"signing keys": "warning"}
+    (key,) = json.loads(run("keys", "list", "--json").stdout)
+    for setting in ({"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)}, {}):
+        found = doctor(**setting)
+        assert states(found) == {"signing keys": "failed"}
+        assert f"{key['kid']} cannot be decrypted here" in found["signing keys"]["says"]
+        assert "AUTHSERVER_KEY_ENCRYPTION_KEY" in found["signing keys"]["advice"]
     operator.execute(
         f"UPDATE signing_keys SET created_at = created_at - {31 * DAY}, signs_from = signs_from - {31 * DAY}"
     )
     found = doctor(status=0, **KEY)
     assert states(found) == {"signing keys": "warning"}
     assert "overdue" in found["signing keys"]["says"]
+    run("keys", "revoke", key["kid"], "--yes")
+    assert states(doctor(status=0)) == {}
 
 
 def test_secrets(doctor: Any, run: Run) -> None:

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -124,7 +125,7 @@ class Gunicorn(Server):
 
 @pytest.fixture(scope="module")
 def start_gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Gunicorn]]:
-    """Start servers that end with the module: `start_gunicorn(database_url, THREADS="4")`."""
+    """Start servers that end with the module: `start_gunicorn(serving_url, THREADS="4")`."""
     servers: list[Gunicorn] = []
     directory = tmp_path_factory.mktemp("gunicorn")
 
@@ -135,6 +136,8 @@ def start_gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         ready: bool = True,
         **settings: str,
     ) -> Gunicorn:
+        # Unless there is nothing to connect to.
+        assert conninfo_to_dict(database_url).get("user") in ("authserver_app", None), "servers may only serve"
         url = f"http://127.0.0.1:{free_port()}"
         environment = {
             "AUTHSERVER_DATABASE_URL": database_url,
@@ -331,7 +334,7 @@ def make_witness(load: Load) -> Callable[[Party], Witness]:
 
 @pytest.fixture(scope="module")
 def make_postgres(
-    tmp_path_factory: pytest.TempPathFactory, give_roles: Callable[[str], Callable[[str], str]]
+    tmp_path_factory: pytest.TempPathFactory, give_roles: Callable[[EmbeddedPostgres], Callable[[str], str]]
 ) -> Iterator[Callable[..., tuple[EmbeddedPostgres, Callable[[str], str]]]]:
     """Start a durable server that a test may harm: `make_postgres(max_connections="20")`; its URLs by role.
 
@@ -346,19 +349,50 @@ def make_postgres(
         servers.append(server)
         prepare(server)
         server.start()
-        database = Database(server.url(), patient=True)
+        url = give_roles(server)
+        database = Database(url("authserver_owner"), patient=True)
         migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
         database.close()
-        return server, give_roles(server.url())
+        return server, url
 
     yield make
     for server in servers:
         server.stop()
 
 
+class Spare(EmbeddedPostgres):
+    """A server that gets its data from another one."""
+
+    def take_base_backup(self, primary: EmbeddedPostgres) -> None:
+        """Copy the data of a server that runs."""
+        binaries = self._programs.find()
+        if not (binaries / "pg_basebackup").exists():
+            pytest.skip("the user that PostgreSQL runs as cannot enter where pg_basebackup is")
+        source = ["-h", str(primary.home), "-U", "postgres", "-c", "fast"]
+        self._run([str(binaries / "pg_basebackup"), *source, "-D", str(self.data)])
+
+    def start_with(self, signal_file: str, **settings: str) -> None:
+        """Start on that copy, as what the file says, until it can be asked."""
+        self._run(["touch", str(self.data / signal_file)])
+        self._settings = settings
+        self.start()
+
+    def _run(self, command: list[str]) -> None:
+        subprocess.run(command, check=True, **self._programs.arguments(subprocess.DEVNULL))
+
+
 @pytest.fixture
-def wire(database_url: str) -> Iterator[WireCounter]:
-    counter = WireCounter(database_url)
+def spare(tmp_path: Path) -> Iterator[Spare]:
+    """A server without data, which does not run yet."""
+    server = Spare(tmp_path / "spare")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def wire(database_url: str, serving_url: str) -> Iterator[WireCounter]:
+    """A proxy in front of an empty database, for the role that serves."""
+    counter = WireCounter(serving_url)
     yield counter
     counter.close()
 

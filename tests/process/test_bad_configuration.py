@@ -30,6 +30,7 @@ WRONG = {
     "INITIAL_ACCESS_TOKEN": CANARY,
     "KEY_ENCRYPTION_KEY": CANARY,
     "SIGNING_ALGORITHM": "HS256",
+    "DURABLE_TOKENS": "yes",
     "KEY_ROTATION_DAYS": "-1",
     "PARTITION_HOURS": "5",
     "JWKS_ALLOWED_NETWORKS": "10.0.0.1/8",
@@ -176,14 +177,14 @@ def test_sockets_that_systemd_hands_on_are_used(serving_url, wait_until, tmp_pat
 
 
 def test_a_misspelt_setting_and_the_state_of_the_schema_are_logged_once(
-    start_gunicorn, serving_url, make_database, wait_until
+    start_gunicorn, serving_url, make_database, as_role, wait_until
 ):
     server = start_gunicorn(serving_url, TREADS="4", WORKERS="2")
     wait_until(lambda: "the database answers and its schema is current" in server.logged(), "the report")
     line = "AUTHSERVER_TREADS is not a setting and has no effect; the closest one is AUTHSERVER_THREADS"
     assert server.logged().count(line) == 1
 
-    behind = start_gunicorn(make_database(), ready=False)
+    behind = start_gunicorn(as_role(make_database(), "authserver_app"), ready=False)
     wait_until(lambda: "the schema is behind this release, /ready is 503" in behind.logged(), "the report")
     away = start_gunicorn("host=127.0.0.1 port=1", ready=False)
     wait_until(lambda: "the database cannot be asked, /ready is 503" in away.logged(), "the report")

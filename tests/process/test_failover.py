@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -15,28 +14,18 @@ OK, AWAY = 200, 503
 
 
 @pytest.fixture
-def make_replica(tmp_path_factory) -> Iterator[Callable[[EmbeddedPostgres], EmbeddedPostgres]]:
-    """Make a hot standby that every commit of the primary waits for."""
-    made: list[EmbeddedPostgres] = []
+def make_replica(spare) -> Callable[[EmbeddedPostgres], EmbeddedPostgres]:
+    """Make the spare server a hot standby that every commit of the primary waits for."""
 
     def make(primary: EmbeddedPostgres) -> EmbeddedPostgres:
-        replica = EmbeddedPostgres(tmp_path_factory.mktemp("replica"), {"primary_conninfo": f"host={primary.home}"})
-        made.append(replica)
-        programs = replica._programs
-        backup = [programs.find() / "pg_basebackup", "-h", primary.home, "-U", "postgres", "-c", "fast"]
-        run = programs.arguments(subprocess.DEVNULL)
-        subprocess.run([*backup, "-D", replica.home / "data"], check=True, **run)
-        subprocess.run(["touch", replica.home / "data/standby.signal"], check=True, **run)
-        replica._settings = {"primary_conninfo": f"host={primary.home} user=postgres"}
-        replica.start()
+        spare.take_base_backup(primary)
+        spare.start_with("standby.signal", primary_conninfo=f"host={primary.home} user=postgres")
         with psycopg.connect(primary.url(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             connection.execute("SELECT pg_reload_conf()")
-        return replica
+        return spare
 
-    yield make
-    for replica in made:
-        replica.stop()
+    return make
 
 
 def is_synchronous(primary: EmbeddedPostgres) -> bool:
@@ -52,7 +41,7 @@ def test_a_replica_takes_over_under_load(
     wait_until(lambda: is_synchronous(primary), "the replica to follow")
     # As in docs/operations.md: both hosts, in whatever order, and no word on which may be written to.
     both = make_conninfo(url("authserver_app"), host=f"{replica.home},{primary.home}")
-    server = start_gunicorn(both, WORKERS="2", THREADS="4")
+    server = start_gunicorn(both, WORKERS="2", THREADS="4", DURABLE_TOKENS="1")
     wait_until(lambda: len(server.workers()) == 2, "both workers")
     workers = server.workers()
     witness = make_witness(server.register())

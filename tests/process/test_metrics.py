@@ -54,14 +54,14 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(start_gunicorn, migrated_database, give_roles) -> Watched:
+def watched(start_gunicorn, serving_url) -> Watched:
     """Two workers under the role that may do the least, and whoever fails to authenticate is throttled at the tenth."""
-    return Watched(start_gunicorn, give_roles(migrated_database)("authserver_app"), WORKERS="2")
+    return Watched(start_gunicorn, serving_url, WORKERS="2")
 
 
-def test_requests_are_counted_by_template_and_outcome_over_all_workers(start_gunicorn, migrated_database, wait_until):
+def test_requests_are_counted_by_template_and_outcome_over_all_workers(start_gunicorn, serving_url, wait_until):
     """Each worker writes about once a second what it has counted, so what is waited for is an exact sum."""
-    watched = Watched(start_gunicorn, migrated_database, WORKERS="2")
+    watched = Watched(start_gunicorn, serving_url, WORKERS="2")
     party = watched.server.register()
     for _ in range(20):  # each on a connection of its own: both workers get some
         assert party.token().status_code == 200
@@ -87,8 +87,8 @@ def test_requests_are_counted_by_template_and_outcome_over_all_workers(start_gun
     assert 0 < watched.value("authserver_request_duration_seconds_sum", endpoint="/oauth/token") < 21 * 5
 
 
-def test_failures_have_a_reason_and_throttling_a_count(start_gunicorn, migrated_database, wait_until):
-    watched = Watched(start_gunicorn, migrated_database)
+def test_failures_have_a_reason_and_throttling_a_count(start_gunicorn, serving_url, wait_until):
+    watched = Watched(start_gunicorn, serving_url)
     party = watched.server.register()
     party.secret = "wrong"
     statuses = [party.token().status_code for _ in range(25)]  # perhaps over the turn of a minute
@@ -157,8 +157,8 @@ def test_a_client_that_sends_nothing_hides_nothing(watched):
         silent.close()
 
 
-def test_counts_outlive_their_worker_and_a_reload(start_gunicorn, migrated_database, wait_until):
-    watched = Watched(start_gunicorn, migrated_database, WORKERS="2")
+def test_counts_outlive_their_worker_and_a_reload(start_gunicorn, serving_url, wait_until):
+    watched = Watched(start_gunicorn, serving_url, WORKERS="2")
     party = watched.server.register()
     assert party.token().status_code == 200
     wait_until(lambda: watched.value("authserver_tokens_issued_total") == 1, "the count")
@@ -183,8 +183,8 @@ def test_counts_outlive_their_worker_and_a_reload(start_gunicorn, migrated_datab
     wait_until(lambda: watched.value("authserver_tokens_issued_total") == 2, "the count")
 
 
-def test_at_the_end_nothing_is_left_behind(start_gunicorn, migrated_database):
-    server = Watched(start_gunicorn, migrated_database).server
+def test_at_the_end_nothing_is_left_behind(start_gunicorn, serving_url):
+    server = Watched(start_gunicorn, serving_url).server
     maps = psutil.Process(min(server.workers())).memory_maps()
     directories = {Path(each.path).parent for each in maps if "authserver-metrics" in each.path}
     assert len(directories) == 1
@@ -192,16 +192,16 @@ def test_at_the_end_nothing_is_left_behind(start_gunicorn, migrated_database):
     assert not directories.pop().exists()
 
 
-def test_without_the_setting_there_are_none(start_gunicorn, migrated_database):
-    server = start_gunicorn(migrated_database)
+def test_without_the_setting_there_are_none(start_gunicorn, serving_url):
+    server = start_gunicorn(serving_url)
     listening = [c for c in psutil.Process(server.process.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
     assert len(listening) == 1
 
 
-def test_an_address_that_is_taken_ends_the_start(start_gunicorn, migrated_database, wait_until):
+def test_an_address_that_is_taken_ends_the_start(start_gunicorn, serving_url, wait_until):
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        server = start_gunicorn(migrated_database, ready=False, METRICS_BIND=address)
+        server = start_gunicorn(serving_url, ready=False, METRICS_BIND=address)
         assert server.process.wait(30) == 1
     assert "authserver: AUTHSERVER_METRICS_BIND 127.0.0.1 port" in server.logged().splitlines()[-1]
 
@@ -217,8 +217,8 @@ def test_without_the_database_the_rest_is_there(start_gunicorn, wait_until):
     assert "authserver_schema_version " not in watched.text()
 
 
-def test_a_schema_that_is_behind_is_told(start_gunicorn, make_database, wait_until):
-    watched = Watched(start_gunicorn, make_database(), ready=False)
+def test_a_schema_that_is_behind_is_told(start_gunicorn, make_database, as_role, wait_until):
+    watched = Watched(start_gunicorn, as_role(make_database(), "authserver_app"), ready=False)
     wait_until(lambda: "the schema is behind" in watched.server.logged(), "the report")
     assert watched.value("authserver_database_up") == 1
     assert watched.value("authserver_schema_version") == 0
@@ -233,8 +233,8 @@ def test_every_reason_in_the_table_is_one_that_is_given(repository):
         assert re.fullmatch("[a-z_]+", label)
 
 
-def test_the_master_that_takes_over_at_a_usr2_takes_the_metrics_over(start_gunicorn, migrated_database, wait_until):
-    watched = Watched(start_gunicorn, migrated_database)
+def test_the_master_that_takes_over_at_a_usr2_takes_the_metrics_over(start_gunicorn, serving_url, wait_until):
+    watched = Watched(start_gunicorn, serving_url)
     old = psutil.Process(watched.server.process.pid)
     workers = watched.server.workers()
     old.send_signal(signal.SIGUSR2)

@@ -50,13 +50,13 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def traced(start_gunicorn, migrated_database, collector, monkeypatch):
+def traced(start_gunicorn, serving_url, collector, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     # An operator's mistake, which must not cost a secret.
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "authorization")
-    return start_gunicorn(migrated_database, OPENTELEMETRY="1")
+    return start_gunicorn(serving_url, OPENTELEMETRY="1")
 
 
 def test_a_token_request_and_its_statement_are_spans_of_the_callers_trace(traced, collector, wait_until):
@@ -88,11 +88,11 @@ def test_spans_are_named_by_the_route_and_without_a_caller_the_trace_is_the_line
     assert collector.holds(bytes.fromhex(trace_id))
 
 
-def test_a_start_without_the_extra_ends_with_one_line(start_gunicorn, migrated_database, tmp_path, monkeypatch):
+def test_a_start_without_the_extra_ends_with_one_line(start_gunicorn, serving_url, tmp_path, monkeypatch):
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry/__init__.py").touch()  # hides the one that is installed
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    server = start_gunicorn(migrated_database, ready=False, OPENTELEMETRY="1")
+    server = start_gunicorn(serving_url, ready=False, OPENTELEMETRY="1")
     assert server.process.wait(30) == 1
     assert (
         server.logged() == "authserver: AUTHSERVER_OPENTELEMETRY needs the extra otel: pip install 'authserver[otel]'\n"

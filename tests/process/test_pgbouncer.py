@@ -28,19 +28,22 @@ TRANSACTION = {"DATABASE_POOLER": "transaction"}
 @pytest.fixture(scope="module")
 def through_pgbouncer(
     tmp_path_factory: pytest.TempPathFactory, make_database: Callable[[], str]
-) -> Iterator[Callable[..., tuple[str, str]]]:
-    """Start a PgBouncer in front of an empty database; gives the connection strings through it and around it."""
+) -> Iterator[Callable[..., tuple[str, str, str]]]:
+    """Start a PgBouncer in front of an empty database; gives the connection strings of owner and
+    server through it, and of the owner around it."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*settings: str) -> tuple[str, str]:
+    def start(*settings: str) -> tuple[str, str, str]:
         url = make_database()
         given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-        upstream = " ".join(f"{name}={given[name]}" for name in ("host", "port", "user", "password") if name in given)
+        # Whoever asks is not looked at, so each role has a name of its own for the database.
+        names = {"authserver_owner": given["dbname"], "authserver_app": f"{given['dbname']}_serving"}
+        parts = [f"{name}={given[name]}" for name in ("host", "port", "dbname", "password") if name in given]
         port = free_port()
         file = tmp_path_factory.mktemp("pgbouncer") / "pgbouncer.ini"
         lines = [
             "[databases]",
-            f"* = {upstream}",
+            *(f"{name} = {' '.join(parts)} user={role}" for role, name in names.items()),
             "[pgbouncer]",
             "listen_addr = 127.0.0.1",
             f"listen_port = {port}",
@@ -62,7 +65,10 @@ def through_pgbouncer(
             for directory in (file.parent, *file.parents[1:3]):
                 directory.chmod(0o755)
         started.append(subprocess.Popen([*command, str(file)], stderr=subprocess.DEVNULL))
-        return make_conninfo(url, host="127.0.0.1", port=port, user="postgres"), url
+        owner, serving = (
+            make_conninfo(url, host="127.0.0.1", port=port, user=role, dbname=name) for role, name in names.items()
+        )
+        return owner, serving, url
 
     yield start
     for process in started:
@@ -106,7 +112,7 @@ def answers(url: str) -> bool:
 def test_everything_works_through_pgbouncer_in_transaction_mode(
     through_pgbouncer, command, key, start_gunicorn, wait_until
 ):
-    pooled, direct = through_pgbouncer()
+    pooled, serving, direct = through_pgbouncer()
     wait_until(lambda: answers(pooled), "PgBouncer answers")
     # Several at once: only one has the lock, whichever sessions their statements get.
     with ThreadPoolExecutor() as pool:
@@ -120,7 +126,7 @@ def test_everything_works_through_pgbouncer_in_transaction_mode(
 
     metrics = f"127.0.0.1:{free_port()}"
     server = start_gunicorn(
-        pooled, **TRANSACTION, WORKERS="2", THREADS="8", KEY_ENCRYPTION_KEY=key, METRICS_BIND=metrics
+        serving, **TRANSACTION, WORKERS="2", THREADS="8", KEY_ENCRYPTION_KEY=key, METRICS_BIND=metrics
     )
     clients = [
         server.register(),
@@ -145,10 +151,10 @@ def test_everything_works_through_pgbouncer_in_transaction_mode(
 @needs_pgbouncer
 @pytest.mark.parametrize("settings", [(), ("ignore_startup_parameters = options",)])
 def test_without_the_setting_the_log_says_what_to_set(through_pgbouncer, command, start_gunicorn, wait_until, settings):
-    pooled, _ = through_pgbouncer(*settings)
+    pooled, serving, _ = through_pgbouncer(*settings)
     wait_until(lambda: answers(pooled), "PgBouncer answers")
     command(pooled, "migrate")
-    server = start_gunicorn(pooled, ready=False)
+    server = start_gunicorn(serving, ready=False)
     wait_until(lambda: "Listening at" in server.logged(), "it listens")
 
     def told() -> bool:
@@ -160,8 +166,8 @@ def test_without_the_setting_the_log_says_what_to_set(through_pgbouncer, command
     wait_until(told, "the log says what to set")
 
 
-def test_the_connections_of_sixteen_workers(migrated_database, start_gunicorn, backends):
-    server = start_gunicorn(migrated_database, WORKERS="16", THREADS="4")
+def test_the_connections_of_sixteen_workers(serving_url, start_gunicorn, backends):
+    server = start_gunicorn(serving_url, WORKERS="16", THREADS="4")
     client = server.register()
 
     def ask(_number: int) -> int:
@@ -170,9 +176,9 @@ def test_the_connections_of_sixteen_workers(migrated_database, start_gunicorn, b
     with ThreadPoolExecutor(64) as pool:
         assert set(pool.map(ask, range(320))) == {200}
     # A connection for each thread that had something to do: how many is the kernel's choice.
-    assert len(backends(migrated_database)) > 8
+    assert len(backends(serving_url)) > 8
 
 
-def test_more_connections_than_postgresql_has_are_told_at_the_start(migrated_database, start_gunicorn, wait_until):
-    server = start_gunicorn(migrated_database, WORKERS="4", THREADS="256")
+def test_more_connections_than_postgresql_has_are_told_at_the_start(serving_url, start_gunicorn, wait_until):
+    server = start_gunicorn(serving_url, WORKERS="4", THREADS="256")
     wait_until(lambda: "is 1024 connections, and PostgreSQL lets this role have" in server.logged(), "it is told")

@@ -11,20 +11,20 @@ PRELOADED = """
 import os
 from authserver.app import create_app, make_configured_server
 from authserver.config import read_config
-from authserver.flows.ready import is_ready
+from authserver.flows.ready import Readiness
 
 server = make_configured_server(read_config(os.environ))
-assert is_ready(server)  # opens a connection before the fork
+assert Readiness(server).missing() is None  # opens a connection before the fork
 app = create_app(server)
 """
 
 
 def test_preloaded_workers_use_no_connection_of_their_parent(
-    start_gunicorn, migrated_database, serving_url, tmp_path, backends, wait_until
+    start_gunicorn, serving_url, tmp_path, backends, wait_until
 ):
     (tmp_path / "preloaded.py").write_text(PRELOADED)
     arguments = ("gunicorn", "-c", "python:authserver.gunicorn_conf", "--preload")
-    before = backends(migrated_database)
+    before = backends(serving_url)
     server = start_gunicorn(
         serving_url, arguments=(*arguments, "--chdir", str(tmp_path), "preloaded:app"), WORKERS="2", THREADS="1"
     )
@@ -40,9 +40,9 @@ def test_preloaded_workers_use_no_connection_of_their_parent(
         finally:
             os.kill(other, signal.SIGCONT)
     # The one that asked for the state of the schema ends after it was logged.
-    wait_until(lambda: len(backends(migrated_database) - before) == 3, "one of the parent, one of each worker's thread")
-    ours = backends(migrated_database) - before
+    wait_until(lambda: len(backends(serving_url) - before) == 3, "one of the parent, one of each worker's thread")
+    ours = backends(serving_url) - before
     query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s) AND query LIKE %s"
-    with psycopg.connect(migrated_database) as connection:
+    with psycopg.connect(serving_url) as connection:
         assert connection.execute(query, (list(ours), "%access_tokens%")).fetchone() == (2,)
     assert server.workers() == workers, server.logged()

@@ -20,12 +20,12 @@ CLIENT = "service-a"
 
 
 @pytest.fixture
-def served(wire, policy: Policy):
+def served(wire, policy: Policy, server):
     """The front door on a database that is reached through the counter, and a client's form."""
     database = Database(wire.conninfo)
-    server = make_server(policy, database)
     made = create_client(server, CLIENT, ClientMetadata(scopes=("read",), default_scopes=("read",)))
-    yield webtest.TestApp(create_app(server)), {"client_id": CLIENT, "client_secret": made.secret}
+    app = webtest.TestApp(create_app(make_server(policy, database)))
+    yield app, {"client_id": CLIENT, "client_secret": made.secret}
     database.close()
 
 
@@ -87,10 +87,9 @@ JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @pytest.fixture
-def count_assertions(wire, policy: Policy, make_signer):
+def count_assertions(wire, policy: Policy, server, make_signer):
     """Like `count`, for a client that is proved by what `make_assertion(signer, number)` gives."""
     database = Database(wire.conninfo)
-    server = make_server(policy, database)
     signer = make_signer()
     metadata = ClientMetadata(
         token_endpoint_auth_method="private_key_jwt", jwks=signer.jwks(), scopes=("read",), default_scopes=("read",)
@@ -99,7 +98,7 @@ def count_assertions(wire, policy: Policy, make_signer):
     issuer = TrustedIssuer(0, "prod", "https://cluster.example", policy.issuer, RegisteredKeys(signer.jwks()))
     server.trusted_issuers.add(issuer)
     server.trusted_issuers.bind(Binding("prod", "system:serviceaccount:shop:a", "keyed"))
-    app = webtest.TestApp(create_app(server))
+    app = webtest.TestApp(create_app(make_server(policy, database)))
 
     def count(path: str, issuer: str, subject: str) -> int:
         claims = {"iss": issuer, "sub": subject, "aud": policy.issuer, "exp": int(time.time()) + 60}

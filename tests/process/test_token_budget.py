@@ -10,8 +10,8 @@ BUDGET = 200
 PROCESSES = 4
 
 
-def test_t26_processes_share_a_budget(start_gunicorn, database_url, wait_until, load):
-    servers = [start_gunicorn(database_url, WORKERS="2", TOKENS_PER_MINUTE=str(BUDGET)) for _ in range(2)]
+def test_t26_processes_share_a_budget(start_gunicorn, database_url, serving_url, wait_until, load):
+    servers = [start_gunicorn(serving_url, WORKERS="2", TOKENS_PER_MINUTE=str(BUDGET)) for _ in range(2)]
 
     def spend(party):
         def act(session) -> None:

@@ -234,7 +234,7 @@ def explain(connection: psycopg.Connection[Any], text: str, parameters: Any, mod
 
 
 def type_name(value: object) -> str:
-    return {int: "bigint", bytes: "bytea", str: "text", list: "text[]"}[type(value)]
+    return {bool: "boolean", int: "bigint", bytes: "bytea", str: "text", list: "text[]"}[type(value)]
 
 
 def executed_scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

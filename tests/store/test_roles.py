@@ -1,6 +1,6 @@
 """sql/roles.sql: an owner that migrates and maintains, and a role that serves requests and can do nothing else.
 
-That it can do all that requests need is shown by all of tests/web, whose front door is behind this role.
+That they can do all that is needed is shown by all other tests, which know no other roles.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ TABLES = """
     SELECT relname FROM pg_class
      WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
 """
-
-
+RIGHTS = """
+    SELECT c.relname, c.relacl::text, a.attname, a.attacl::text
+      FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attacl IS NOT NULL
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND NOT c.relispartition
+     ORDER BY 1, 3
+"""
 GRANTED = "authserver_app has the rights of roles.sql"
 
 
@@ -48,17 +52,30 @@ def apply_migrations(url: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def url(make_database, give_roles) -> Callable[[str], str]:
+def url(make_database, as_role) -> Callable[[str], str]:
     """A migrated database with its roles; its connection string by role."""
-    administrator = make_database()
-    apply_migrations(administrator)
-    return give_roles(administrator)
+    owner = make_database()
+    apply_migrations(owner)
+    return lambda role: as_role(owner, role)
 
 
 @pytest.fixture
 def serving(url) -> Iterator[psycopg.Connection]:
     with psycopg.connect(url("authserver_app"), autocommit=True) as connection:
         yield connection
+
+
+def test_all_tests_use_the_role_that_an_installation_would(database_url, serving_url, database, serving_database):
+    """That nothing else connects as more than these, what reads the log of PostgreSQL at the end of a run sees to."""
+    roles = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user"
+    for url, role in (
+        (database_url, "authserver_owner"),
+        (database._conninfo, "authserver_owner"),
+        (serving_url, "authserver_app"),
+        (serving_database._conninfo, "authserver_app"),
+    ):
+        with psycopg.connect(url) as connection:
+            assert connection.execute(roles).fetchone() == (role, False)
 
 
 @pytest.mark.parametrize(
@@ -176,9 +193,9 @@ def test_it_may_be_repeated_by_the_owner_and_takes_back_what_is_too_much(url, re
     assert rows == (False, False, False, True)
 
 
-def test_an_owner_that_is_no_superuser_may_hand_over(url, make_database, repository):
+def test_an_owner_that_is_no_superuser_may_hand_over(make_database, as_administrator, repository):
     """As on a managed PostgreSQL: the present owner of the database and its tables may make roles, and no more."""
-    administrator = make_database()
+    administrator = as_administrator(make_database())
     name, password = f"owner_{secrets.token_hex(4)}", secrets.token_hex(16)
     with psycopg.connect(administrator, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(1)")
@@ -198,18 +215,21 @@ def test_an_owner_that_is_no_superuser_may_hand_over(url, make_database, reposit
         connection.execute(f"DROP ROLE {name}")
 
 
-def test_the_owner_migrates_an_empty_database_and_gives_the_other_role_its_rights(url, make_database, serving):
+def test_a_superuser_hands_over_what_another_role_owns(make_database, as_administrator, repository, serving):
+    url = make_database("authserver_test_owner")
+    apply_migrations(url)
+    with psycopg.connect(as_administrator(url), autocommit=True) as connection:
+        connection.execute((repository / "sql/roles.sql").read_bytes())
+        owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        assert owners == [("authserver_owner",)]
+        assert connection.execute(RIGHTS).fetchall() == serving.execute(RIGHTS).fetchall()
+
+
+def test_the_owner_migrates_an_empty_database_and_gives_the_other_role_its_rights(make_database, serving):
     """As sql/roles.sql says for a new installation; its last step, by hand, is not needed."""
-    with psycopg.connect(make_database(), autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {connection.info.dbname} OWNER TO authserver_owner")
-        owner = make_conninfo(url("authserver_owner"), dbname=connection.info.dbname)
+    with psycopg.connect(owner := make_database(), autocommit=True) as connection:
         assert apply_migrations(owner)[len(read_migrations()) :] == [GRANTED]
-        rights = """
-            SELECT c.relname, c.relacl::text, a.attname, a.attacl::text
-              FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attacl IS NOT NULL
-             WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND NOT c.relispartition
-             ORDER BY 1, 3"""
-        assert connection.execute(rights).fetchall() == serving.execute(rights).fetchall()
+        assert connection.execute(RIGHTS).fetchall() == serving.execute(RIGHTS).fetchall()
         temporary = "SELECT has_database_privilege('authserver_app', current_database(), 'TEMPORARY')"
         assert connection.execute(temporary).fetchone() == (False,)
         # A migration applied by hand, or a hand that took too much away: the next run mends it.

@@ -173,7 +173,7 @@ def make_process(
 
 @pytest.fixture
 def server(make_process: Callable[[Database], AuthorizationServer], database: Database) -> AuthorizationServer:
-    """The operator's side, with all rights."""
+    """The operator's side."""
     return make_process(database)
 
 

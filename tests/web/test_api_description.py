@@ -225,7 +225,7 @@ def tour(
     empty = Database(make_database())
     app_without_schema = type(app)(make_server(policy, empty), description)
     impatient = replace(policy, failures_per_minute=1, tokens_per_minute=1)
-    app_without_patience = type(app)(make_server(impatient, server.database), description)
+    app_without_patience = type(app)(make_server(impatient, serving_database), description)
     app.app = create_app(make_server(policy, serving_database), api_docs=True)
     yield Tour(app, app_without_database, app_without_schema, app_without_patience, service_a, service_b, jwt, follower)
     empty.close()

@@ -30,8 +30,9 @@ def server(policy: Policy, database: Database, clock: Any) -> AuthorizationServe
 
 
 @pytest.fixture
-def app(server: AuthorizationServer) -> webtest.TestApp:
-    return webtest.TestApp(create_app(server))
+def app(policy: Policy, serving_database: Database, clock: Any) -> webtest.TestApp:
+    serving = make_server(policy, serving_database, clock=clock, audit=Audit(introspections=True))
+    return webtest.TestApp(create_app(serving))
 
 
 @pytest.fixture
@@ -146,12 +147,12 @@ def test_a_registration_from_creation_to_deletion(app, events):
     assert events()[-4]["self_registered"] is True
 
 
-def test_what_was_not_done_is_not_told(app, service_a, events, monkeypatch, server):
+def test_what_was_not_done_is_not_told(app, service_a, events, monkeypatch, serving_database):
     def away(*_: object) -> None:
         raise ConnectionError
 
     before = len(events())
-    monkeypatch.setattr(server.database, "_connection", away)
+    monkeypatch.setattr(serving_database, "_connection", away)
     service_a_form = {"grant_type": "client_credentials", **service_a.form}
     app.post("/oauth/token", service_a_form, status=500)
     assert len(events()) == before

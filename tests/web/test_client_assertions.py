@@ -399,9 +399,9 @@ def test_a5_a_jti_is_forgotten_when_its_assertion_has_expired(app, holder, clock
     app.post("/oauth/token", holder.form(holder.assertion(jti="the same")), status=200)
 
 
-def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, database_url, holder, clock, from_everywhere):
+def test_a5_of_those_that_arrive_at_once_one_is_accepted(policy, serving_url, holder, clock, from_everywhere):
     """Eight processes, as far as the database can tell: caches and connections of their own."""
-    databases = [Database(database_url) for _ in range(8)]
+    databases = [Database(serving_url) for _ in range(8)]
     apps = [from_everywhere(make_server(policy, database, clock=clock)) for database in databases]
     barrier = threading.Barrier(len(apps))
 

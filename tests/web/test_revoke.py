@@ -144,13 +144,15 @@ def test_r6_without_database_the_answer_is_503(app_without_database, path, token
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_r6_a_database_that_dies_makes_no_false_200(tmp_path, policy):
+def test_r6_a_database_that_dies_makes_no_false_200(tmp_path, policy, give_roles):
     with EmbeddedPostgres(tmp_path / "data", {"fsync": "off"}) as postgres:
-        database = Database(postgres.url())
-        migrate(SchemaMigrations(database), read_migrations(), lambda _line: None)
-        server = make_server(policy, database)
-        app = webtest.TestApp(create_app(server))
-        made = create_client(server, "a", ClientMetadata(scopes=["read"], default_scopes=["read"]))
+        url = give_roles(postgres)
+        operator, database = Database(url("authserver_owner")), Database(url("authserver_app"))
+        migrate(SchemaMigrations(operator), read_migrations(), lambda _line: None)
+        app = webtest.TestApp(create_app(make_server(policy, database)))
+        made = create_client(
+            make_server(policy, operator), "a", ClientMetadata(scopes=["read"], default_scopes=["read"])
+        )
         form = {"client_id": "a", "client_secret": made.secret}
         tokens = [
             app.post("/oauth/token", form | {"grant_type": "client_credentials"}).json["access_token"] for _ in range(2)
@@ -162,4 +164,5 @@ def test_r6_a_database_that_dies_makes_no_false_200(tmp_path, policy):
             for value in (*tokens, "malformed"):
                 gone = app.post(path, form | {"token": value, "grant_type": "client_credentials"}, status=503)
                 assert int(gone.headers["Retry-After"]) >= 1
+        operator.close()
         database.close()

@@ -511,9 +511,9 @@ class Meddler(Database):
 
 @pytest.mark.parametrize(("changes", "status"), [(1, 200), (3, 200), (4, 503)])
 def test_a_client_that_changes_while_it_is_looked_up_is_looked_up_again(
-    policy, database_url, clock, fetcher, cluster, changes, status
+    policy, serving_url, clock, fetcher, cluster, changes, status
 ):
-    database = Meddler(database_url)
+    database = Meddler(serving_url)
     app = webtest.TestApp(create_app(make_server(policy, database, clock=clock, fetcher=fetcher)))
     database.changes = changes
     app.post("/oauth/token", form(cluster.token()), status=status)
