@@ -92,7 +92,10 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *lines))
 
 
-_OURS = {"token": "token-opaque-secret", "introspect": "introspect-opaque-active-secret"}
+_OURS = {
+    "token": {"token-opaque-secret": "", "token-durable-secret": ", durable here as there"},
+    "introspect": {"introspect-opaque-active-secret": ""},
+}
 
 
 def beside_peers(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -100,11 +103,14 @@ def beside_peers(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]
     by_key = {row["key"]: row for row in rows}
     found = []
     for row in rows:
-        ours = by_key.get(_OURS.get(row["key"].rpartition("-")[2], ""))
-        if row["contender"].startswith("peer") and ours:
+        for key, how in _OURS.get(row["key"].rpartition("-")[2], {}).items():
+            if not row["contender"].startswith("peer") or not (ours := by_key.get(key)):
+                continue
             times = [mine["rate"] / theirs["rate"] for mine, theirs in zip(ours["rounds"], row["rounds"], strict=True)]
             faster = "" if statistics.median(times) >= 1 else " (the peer is faster)"
-            found.append((row["name"], f"{statistics.median(times):.2f}{faster}", f"{min(times):.2f}-{max(times):.2f}"))
+            found.append(
+                (f"{row['name']}{how}", f"{statistics.median(times):.2f}{faster}", f"{min(times):.2f}-{max(times):.2f}")
+            )
     return found
 
 
