@@ -23,12 +23,13 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-from gunicorn.http import errors, get_parser
+from gunicorn.http import errors, get_parser, wsgi
 from gunicorn.workers import gthread
 
 from authserver.http_framing import Incoming, Refused
@@ -68,9 +69,31 @@ class _Wait:
         self.deadline, self.begun, self.incoming = deadline, None, Incoming()
 
 
+class _Settings:
+    """gunicorn's settings, each looked up once; gunicorn looks some thirty up for a request."""
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+        for name in (*cfg.settings, "is_ssl"):
+            setattr(self, name, getattr(cfg, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cfg, name)
+
+
+class _Written:
+    """A socket for gunicorn to write an answer to, piece by piece."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.sendall = self.pieces.append
+
+
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     """See the module. `request_timeout` is set from the settings by the gunicorn configuration."""
 
+    cfg: Any
+    alive: bool
     request_timeout = 15.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -101,6 +124,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().handle_exit(sig, frame)
         self.tpool.wake_main()
 
+    def init_process(self) -> None:
+        """Begin; gunicorn calls this in the new process."""
+        self.cfg = _Settings(self.cfg)
+        super().init_process()
+
     def accept(self, listener: socket.socket) -> bool:
         """Accept a connection; where there is no room for one more, close another instead of dying, and give False."""
         try:
@@ -118,6 +146,36 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         conn.sock.setblocking(True)  # to answer; who has the watch never waits for it
         self._await_request(conn, _Wait(time.monotonic() + self.cfg.keepalive))
         self._receive(conn, conn.sock)
+
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        """Run the application and send its answer in one piece, for which a client wakes up once.
+
+        gunicorn sends head and body apart. Gives whether the connection can be used again.
+        """
+        began, written = datetime.now(), _Written()  # noqa: DTZ005 - only the time between is used
+        response, environ = wsgi.create(req, written, conn.client, conn.server, self.cfg)
+        environ["wsgi.multithread"] = True
+        self._end_at_last_request()
+        if not self.alive or not self.cfg.keepalive:
+            response.force_close()
+        answer = self.wsgi(environ, response.start_response)
+        try:
+            for piece in answer:
+                response.write(piece)
+            response.close()
+            conn.sock.sendall(b"".join(written.pieces))
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+            self.log.access(response, req, environ, datetime.now() - began)  # noqa: DTZ005 - as above
+        return not response.should_close()
+
+    def _end_at_last_request(self) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            _log.info("this worker has answered as many requests as it may, and ends")
+            self.alive = False
+            self.tpool.wake_main()
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
         """Whether the connection can be used again: the parser must agree on where the request ended."""

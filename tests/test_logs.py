@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
+from gunicorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authserver.logs import JsonFormatter
+from authserver.logs import JsonFormatter, JsonLogger
 from authserver.oauth.credentials import conceal
 
 CREDENTIALS = [
@@ -33,13 +37,59 @@ def record(credential: str, name: str = "x") -> logging.LogRecord:
 
 @pytest.mark.parametrize("credential", CREDENTIALS)
 def test_no_credential_in_any_part_of_a_line(credential: str) -> None:
-    access = record("x", "gunicorn.access")
-    access.args = {"path": f"/a{credential}/b", "status": 200}
-    for made in (record(credential), access):
-        line = JsonFormatter().format(made)
-        assert credential[5:] not in line
-        assert json.loads(line)["logger"]
-    assert json.loads(JsonFormatter().format(access))["path"] == f"/a{credential[: 5 if '_' in credential else 3]}…/b"
+    line = JsonFormatter().format(record(credential))
+    assert credential[5:] not in line
+    assert json.loads(line)["logger"]
+
+
+class Answered:
+    """What gunicorn's logger is told of an answer."""
+
+    status_code, sent = 200, 12
+
+
+@pytest.fixture
+def access(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """What is logged of a request."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    config, root = Config(), logging.getLogger()
+    config.set("accesslog", "-")
+    before = root.handlers, root.level, logging.raiseExceptions
+    logger = JsonLogger(config)
+    root.handlers, _, logging.raiseExceptions = before
+    root.setLevel(before[1])
+
+    def log(*, broken: bool = False, **environ: str) -> str:
+        if broken:
+            written.close()
+        line = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_ADDR": "10.0.0.1"} | environ
+        logger.access(Answered(), None, line, timedelta(milliseconds=1.5))
+        return "" if written.closed else written.getvalue()
+
+    yield log
+    for each in (logger.error_log, logger.access_log):
+        each.handlers = []
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS)
+def test_an_access_line_has_no_credential(access: Callable[..., str], credential: str) -> None:
+    line = access(PATH_INFO=f"/a{credential}/b", REQUEST_METHOD=credential)
+    assert credential[5:] not in line
+    told = json.loads(line)
+    assert told["path"] == f"/a{credential[: 5 if '_' in credential else 3]}…/b"
+    assert (told["status"], told["bytes"], told["ms"], told["remote"]) == (200, 12, 1.5, "10.0.0.1")
+
+
+def test_an_access_line_is_one_line_whatever_the_path_is(access: Callable[..., str]) -> None:
+    line = access(PATH_INFO='/"\r\n\x00\u2028{"time": 1}')
+    assert line.endswith("}\n")
+    assert len(line.splitlines()) == 1
+    assert json.loads(line)["path"] == '/"\r\n\x00\u2028{"time": 1}'
+
+
+def test_an_access_line_that_cannot_be_written_costs_no_answer(access: Callable[..., str]) -> None:
+    assert access(broken=True) == ""
 
 
 @given(st.text())

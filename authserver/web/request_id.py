@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 
 import falcon
 
 from authserver.oauth.credentials import conceal
 
 HEADER = "X-Request-ID"
-_KEY = "authserver.request_id"
+REQUEST_ID = "authserver.request_id"
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def request_id(req: falcon.Request) -> str:
     """The id that a proxy gave this request, if it is one that can stand in a log; else a new one."""
-    known = req.env.get(_KEY)
+    known = req.env.get(REQUEST_ID)
     if isinstance(known, str):
         return known
     given = req.get_header(HEADER) or ""
     acceptable = _ACCEPTABLE.fullmatch(given) and conceal(given) == given
-    req.env[_KEY] = chosen = given if acceptable else uuid.uuid4().hex
+    req.env[REQUEST_ID] = chosen = given if acceptable else secrets.token_hex(16)
     return chosen
 
 

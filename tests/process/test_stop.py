@@ -142,3 +142,21 @@ def test_hup_under_load_fails_no_request_and_replaces_the_workers(start_gunicorn
     load.end()
     assert "refused" not in load.counts
     assert len(server.workers()) == 2
+
+
+def test_workers_that_have_answered_enough_are_replaced_and_no_request_fails(
+    start_gunicorn, serving_url, ask, load, wait_until
+):
+    """gunicorn's --max-requests, with which some bound what a process may leak."""
+    server = start_gunicorn(
+        serving_url,
+        arguments=("gunicorn", "-c", "python:authserver.gunicorn_conf", "--max-requests", "100"),
+        WORKERS="2",
+    )
+    before = server.workers()
+    load.start(ask(server.register()), threads=4)
+    wait_until(lambda: load.failures or not server.workers() & before, "the end of the first workers")
+    answered = load.counts["answered"]
+    wait_until(lambda: load.failures or load.counts["answered"] > answered + 200, "answers of the next workers")
+    load.end()
+    assert "refused" not in load.counts
