@@ -26,16 +26,20 @@ class Patience:
         self._late: dict[str, float] = {}
         self._passed_over: dict[str, int] = {}
 
-    def wait(self, statement: str, answer: select.poll) -> None:
-        """Wait for the answer to a statement for a moment, or not at all, and let another go on if there is none."""
+    def wait(self, statement: str, answer: select.poll) -> bool:
+        """Wait for the answer to a statement for a moment, or not at all, and let another go on if there is none.
+
+        Gives whether it has come.
+        """
         late = self._late.get(statement, 0.0)
         if late > _HOPELESS:
             passed_over = self._passed_over.get(statement, 0)
             self._passed_over[statement] = (passed_over + 1) % _TRY_AGAIN
             if passed_over:
                 self.before_waiting()
-                return
+                return False
         came = bool(answer.poll(_MOMENT))
         self._late[statement] = late + ((not came) - late) * _WEIGHT
         if not came:
             self.before_waiting()
+        return came

@@ -65,8 +65,7 @@ class PreparedStatements:
             self._libpq.send_query_prepared(name, values, transformer.formats, pq.Format.BINARY)
         else:
             self._libpq.send_query_params(text, values, types, transformer.formats, pq.Format.BINARY)
-        self._patience.wait(query, self._poll)
-        answer = self._answer(deadline)
+        answer = self._answer(deadline, query)
         transformer.set_pgresult(answer)
         return transformer.load_rows(0, answer.ntuples, tuple)
 
@@ -79,11 +78,13 @@ class PreparedStatements:
         self._names[query, types] = name
         return name
 
-    def _answer(self, deadline: float | None) -> pq.abc.PGresult:
-        """The one answer to what was sent. Raises what the server says."""
+    def _answer(self, deadline: float | None, query: str | None = None) -> pq.abc.PGresult:
+        """The one answer to what was sent; `query` is what may be answered promptly. Raises what the server says."""
         try:
             if self._libpq.flush():
                 self._send_rest(deadline)
+            if query is not None and self._patience.wait(query, self._poll):
+                self._libpq.consume_input()
             answer = self._next_result(deadline)
             while self._next_result(deadline) is not None:
                 pass
