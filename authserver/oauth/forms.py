@@ -66,10 +66,13 @@ def parse_form(body: bytes) -> Form:
 
 def decode(raw: bytes) -> str:
     """Form-decode one name or value (RFC 6749 Appendix B). Raises InvalidRequest."""
-    if _BAD_PERCENT.search(raw):
-        raise InvalidRequest("The body is not form-encoded: a percent sign is not followed by two hex digits.")
+    plain = raw.replace(b"+", b" ")
+    if b"%" in plain:
+        if _BAD_PERCENT.search(plain):
+            raise InvalidRequest("The body is not form-encoded: a percent sign is not followed by two hex digits.")
+        plain = unquote_to_bytes(plain)
     try:
-        text = unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
+        text = plain.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not form-encoded UTF-8.") from None
     if "\0" in text:
