@@ -394,6 +394,11 @@ def _is_service_link(name: str, value: str) -> bool:
     ) is not None or (name.endswith("_PORT") and "://" in value)
 
 
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why a text file cannot be read, in the system's words; nothing of what it holds."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "it is not UTF-8"
+
+
 def _raw(setting: Setting, environ: Mapping[str, str]) -> str | None:
     # An empty variable counts as not set: that is how a manifest or a compose file leaves one out.
     value, path = environ.get(setting.variable) or None, environ.get(setting.variable + "_FILE") or None
@@ -404,7 +409,7 @@ def _raw(setting: Setting, environ: Mapping[str, str]) -> str | None:
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{setting.variable}_FILE cannot be read: {type(error).__name__}") from None
+        raise ConfigError(f"{setting.variable}_FILE cannot be read: {unreadable(error)}") from None
     if not text:
         # Unlike an empty variable, a file is there on purpose: its content has gone missing.
         raise ConfigError(f"{setting.variable}_FILE is empty")

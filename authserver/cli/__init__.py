@@ -35,8 +35,25 @@ from authserver.store.database import SchemaBehind, Unavailable
 _COMMANDS = (serve, migrate, maintain, client, issuer, initial_access_token, keys, doctor, config, completion, dev)
 
 
+class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg] # noqa: SLF001 - argparse has no public name for it
+    """Says in a command's own help, too, what the list of commands says of it."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:
+        said: str = options["help"]
+        return super().add_parser(name, description=f"{said[0].upper()}{said[1:]}.", **options)
+
+
 class _Parser(argparse.ArgumentParser):
-    """Refuses by itself what it does not know, with its own usage: argparse leaves that to the top, with the top's."""
+    """Strict: options are written out, so that a new one never changes what an old line means.
+
+    Refuses by itself what it does not know, with its own usage: argparse leaves that to the top, with the top's.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def add_subparsers(self, **options: Any) -> Any:
+        return super().add_subparsers(action=_Commands, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         options, unknown = super().parse_known_args(args, namespace)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from authserver.cli import client_apply, client_binding, client_show
-from authserver.cli.client_options import add_metadata_options, with_options
+from authserver.cli.client_options import add_metadata_options, say_nothing, with_options
 from authserver.cli.common import CommandError, Subparsers, duration, open_server, read_json
 from authserver.cli.output import add_json_always, add_yes, confirm
 from authserver.flows.register import add_secret, create_client, replace_keys
@@ -38,7 +39,7 @@ def add_to(commands: Subparsers) -> None:
     update = actions.add_parser("update", help="change what the options say, and nothing else (keys: 'client keys')")
     update.add_argument("client_id")
     add_metadata_options(update)
-    update.set_defaults(run=_update)
+    update.set_defaults(run=partial(_update, update))
     client_show.add_to(actions)
     client_apply.add_to(actions)
     _add_secret(actions)
@@ -121,7 +122,9 @@ def _create(options: argparse.Namespace) -> None:
     print(json.dumps({"client_id": made.client_id} | ({"client_secret": made.secret} if made.secret else {})))
 
 
-def _update(options: argparse.Namespace) -> None:
+def _update(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if say_nothing(options):
+        parser.error("nothing to change: give an option that says what")
     try:
         with open_server() as server:
             update_client(

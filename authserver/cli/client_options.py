@@ -59,9 +59,23 @@ def add_metadata_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--share-resource", action="store_true", help="allow a --resource that another client has too")
 
 
+def say_nothing(options: argparse.Namespace) -> bool:
+    """Whether none of the options was given that change metadata."""
+    return all(value is None for value, _ in _readers(options).values())
+
+
 def with_options(before: ClientMetadata, options: argparse.Namespace) -> ClientMetadata:
     """The metadata with what the options say in its place. Raises CommandError, which names the option."""
-    read: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    changes = {member: reader(value) for member, (value, reader) in _readers(options).items() if value is not None}
+    if set(before.default_scopes) == set(before.scopes):
+        # "All of it" was never chosen, or means the same: it goes on to be all of it.
+        changes.setdefault("default_scopes", changes.get("scopes", before.default_scopes))
+    return replace(before, **changes)
+
+
+def _readers(options: argparse.Namespace) -> dict[str, tuple[Any, Callable[[Any], Any]]]:
+    """By member of the metadata: what was given for it, None for nothing, and how it is read."""
+    return {
         "client_name": (options.name, lambda name: name or None),
         "scopes": (options.scope, partial(_scope, "--scope")),
         "default_scopes": (options.default_scope, partial(_scope, "--default-scope")),
@@ -73,11 +87,6 @@ def with_options(before: ClientMetadata, options: argparse.Namespace) -> ClientM
         "tokens_per_minute": (options.tokens_per_minute, _budget),
         "grant_types": (options.grant, lambda grant: [CLIENT_CREDENTIALS] if grant else []),
     }
-    changes = {member: reader(value) for member, (value, reader) in read.items() if value is not None}
-    if set(before.default_scopes) == set(before.scopes):
-        # "All of it" was never chosen, or means the same: it goes on to be all of it.
-        changes.setdefault("default_scopes", changes.get("scopes", before.default_scopes))
-    return replace(before, **changes)
 
 
 def _lifetime(text: str) -> int | None:

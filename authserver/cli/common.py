@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from authserver.config import ConfigError, read_one
+from authserver.config import ConfigError, read_one, unreadable
 from authserver.fetch.documents import Fetcher
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.observe import audit
@@ -70,8 +70,12 @@ def _operator() -> str:
 def read_json(path: str) -> dict[str, Any]:
     """The JSON object in a file. Raises CommandError."""
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} cannot be read: {unreadable(error)}") from None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"{path} cannot be read as JSON: {type(error).__name__}") from None
     if not isinstance(document, dict):
         raise CommandError(f"{path} holds no JSON object")

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from authserver.cli.common import CommandError
+from authserver.config import unreadable
 from authserver.oauth.client_document import Place
 
 MAX_BYTES = 1 << 20  # as much as a ConfigMap holds
@@ -64,7 +65,7 @@ def read_document(path: str) -> Document:
             data = file.read(MAX_BYTES + 1)
         text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path}: cannot be read: {type(error).__name__}") from None
+        raise CommandError(f"{path}: cannot be read: {unreadable(error)}") from None
     if len(data) > MAX_BYTES:
         raise CommandError(f"{path}: is larger than {MAX_BYTES} bytes")
     try:

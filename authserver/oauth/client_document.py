@@ -13,17 +13,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from authserver.oauth.client import OPAQUE, PERMISSIONS, SECRET_METHODS
+from authserver.oauth.client import ACCESS_TOKEN_FORMATS, OPAQUE, PERMISSIONS, SECRET_METHODS
 from authserver.oauth.client_assertion import PRIVATE_KEY_JWT
 from authserver.oauth.credentials import InvalidLabel, check_label
 from authserver.oauth.errors import InvalidClientMetadata, InvalidScope
+from authserver.oauth.public_keys import ALGORITHMS
 from authserver.oauth.registration import (
     GRANT_TYPES,
+    MAX_BUDGET,
+    MAX_LIFETIME,
     ClientMetadata,
     check_client_id,
     metadata_document,
     metadata_problems,
 )
+from authserver.oauth.resource import is_resource_identifier
 from authserver.oauth.scope import parse_scope
 from authserver.oauth.trusted_issuer import InvalidIssuer, check_subject, service_account
 
@@ -144,17 +148,17 @@ def _client(entry: object, place: Place) -> DeclaredClient:
         client_name=members.get("client_name", _text),
         grant_types=members.get("grant_types", _words_of(GRANT_TYPES), [*GRANT_TYPES]),
         token_endpoint_auth_method=members.get("token_endpoint_auth_method", _word_of(_METHODS), SECRET_METHODS[0]),
-        token_endpoint_auth_signing_alg=members.get("token_endpoint_auth_signing_alg", _text),
+        token_endpoint_auth_signing_alg=members.get("token_endpoint_auth_signing_alg", _word_of(ALGORITHMS)),
         jwks=members.get("jwks", _mapping),
         jwks_uri=members.get("jwks_uri", _text),
         scopes=scopes,
         default_scopes=members.get("default_scope", _scope, scopes),
-        audiences=members.get("audiences", _texts, []),
-        resource_identifiers=members.get("resource_identifiers", _texts, []),
+        audiences=members.get("audiences", _uris, []),
+        resource_identifiers=members.get("resource_identifiers", _uris, []),
         permissions=members.get("permissions", _words_of(PERMISSIONS), []),
         access_token_lifetime=members.get("access_token_lifetime", _lifetime),
-        tokens_per_minute=members.get("tokens_per_minute", _number),
-        access_token_format=members.get("access_token_format", _text, OPAQUE),
+        tokens_per_minute=members.get("tokens_per_minute", _budget),
+        access_token_format=members.get("access_token_format", _word_of(ACCESS_TOKEN_FORMATS), OPAQUE),
     )
     secrets = members.get("secrets", _secrets)
     bindings = members.get("bindings", _bindings, [])
@@ -292,8 +296,15 @@ def _text(value: object, place: Place) -> str:
     return value
 
 
-def _texts(value: object, place: Place) -> list[str]:
-    return list(dict.fromkeys(_each(_text, _list(value, place), place)))
+def _uris(value: object, place: Place) -> list[str]:
+    return list(dict.fromkeys(_each(_uri, _list(value, place), place)))
+
+
+def _uri(value: object, place: Place) -> str:
+    uri = _text(value, place)
+    if not is_resource_identifier(uri):
+        raise _wrong(place, "must be an absolute URI without a fragment")
+    return uri
 
 
 def _mark(value: object, place: Place) -> str:
@@ -334,15 +345,16 @@ def _issuer_name(value: object, place: Place) -> str:
 
 
 def _lifetime(value: object, place: Place) -> int:
-    seconds = _number(value, place)
-    if seconds == 0:
-        raise _wrong(place, "must be at least 1")
-    return seconds
+    return _number(value, place, 1, MAX_LIFETIME, " seconds")
 
 
-def _number(value: object, place: Place) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise _wrong(place, "must be a whole number")
+def _budget(value: object, place: Place) -> int:
+    return _number(value, place, 0, MAX_BUDGET)
+
+
+def _number(value: object, place: Place, least: int, most: int, unit: str = "") -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise _wrong(place, f"must be from {least} to {most}{unit}, as a whole number")
     return value
 
 

@@ -254,4 +254,6 @@ def _unavailable(error: psycopg.Error) -> Unavailable:
 
 def _reason(error: psycopg.Error) -> str:
     """What happened, for the log: never the statement's parameters."""
-    return f"{type(error).__name__} {error.sqlstate or ''}: {str(error).splitlines()[0] if str(error) else ''}"
+    # Without a SQLSTATE where there is no server to give one.
+    kind = " ".join(part for part in (type(error).__name__, error.sqlstate) if part)
+    return f"{kind}: {str(error).splitlines()[0] if str(error) else ''}"

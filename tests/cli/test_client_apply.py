@@ -273,6 +273,22 @@ def test_standard_input_is_read_too(database_url: str, state: Any) -> None:
 GOOD = "clients:\n- client_id: good\n"
 
 
+def test_a_mistake_in_one_member_hides_none_in_another(apply: Any) -> None:
+    members = {
+        "audiences": ("[nonsense]", "audiences[0]: must be an absolute URI without a fragment"),
+        "resource_identifiers": ('["x:y#z"]', "resource_identifiers[0]: must be an absolute URI without a fragment"),
+        "access_token_lifetime": ("86401", "access_token_lifetime: must be from 1 to 86400 seconds, as a whole number"),
+        "tokens_per_minute": ("1000001", "tokens_per_minute: must be from 0 to 1000000"),
+        "access_token_format": ("paper", "access_token_format: must be one of opaque, jwt"),
+        "token_endpoint_auth_signing_alg": ("HS256", "token_endpoint_auth_signing_alg: must be one of ES256, "),
+        "scope": ("'a\"b'", "scope: The scope is malformed."),
+    }
+    text = "clients:\n- client_id: a\n" + "".join(f"  {name}: {value}\n" for name, (value, _) in members.items())
+    told = apply(text=text, status=1, lines=len(members)).stderr
+    for line, (_, says) in enumerate(members.values(), start=3):
+        assert f"clients.yaml:{line}: clients[0].{says}" in told
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -283,10 +299,16 @@ GOOD = "clients:\n- client_id: good\n"
         (GOOD + "- client_id: no\n", "clients.yaml:3: put this value in quotes"),
         (GOOD + "- client_id: a\n  access_token_lifetime: 1:30\n", "clients.yaml:4: put this value in quotes"),
         (GOOD + "- client_id: a\n  access_token_lifetime: 0x10\n", "clients.yaml:4: put this value in quotes"),
-        (GOOD + "- client_id: a\n  access_token_lifetime: 90000\n", "access_token_lifetime must be at most 24h"),
-        (GOOD + "- client_id: a\n  access_token_lifetime: 0\n", "access_token_lifetime: must be at least 1"),
-        (GOOD + "- client_id: a\n  tokens_per_minute: -1\n", "tokens_per_minute: must be a whole number"),
-        (GOOD + "- client_id: a\n  tokens_per_minute: true\n", "tokens_per_minute: must be a whole number"),
+        (GOOD + "- client_id: a\n  access_token_lifetime: 90000\n", "access_token_lifetime: must be from 1 to 86400"),
+        (GOOD + "- client_id: a\n  access_token_lifetime: 0\n", "access_token_lifetime: must be from 1"),
+        (
+            GOOD + "- client_id: a\n  tokens_per_minute: -1\n",
+            "tokens_per_minute: must be from 0 to 1000000",
+        ),
+        (
+            GOOD + "- client_id: a\n  tokens_per_minute: true\n",
+            "tokens_per_minute: must be from 0 to 1000000",
+        ),
         (GOOD + "- client_id: a\n  scope: null\n", "clients[1].scope: must be a string"),
         (GOOD + "- client_id: a\n  client_id: b\n", "clients.yaml:4: the key 'client_id' is there twice"),
         (GOOD + "- client_id: good\n", "clients[1].client_id: is there twice"),
@@ -294,7 +316,7 @@ GOOD = "clients:\n- client_id: good\n"
         (GOOD + "- client_id: a\n  jwks: {keys: []}\n", "are for private_key_jwt"),
         (GOOD + "- client_id: a\n  permissions: [root]\n", "permissions[0]: must be one of introspect:any"),
         (GOOD + "- client_id: a\n  grant_types: [password]\n", "grant_types[0]: must be one of client_credentials"),
-        (GOOD + "- client_id: a\n  audiences: [nonsense]\n", "audiences must be"),
+        (GOOD + "- client_id: a\n  audiences: [x:y, nonsense]\n", "audiences[1]: must be an absolute URI without"),
         (
             GOOD + "- client_id: a\n  secrets: [{label: x, file: none}]\n",
             "clients.yaml:4: clients[1].secrets[0].file: {directory}/none: is not there",
@@ -394,7 +416,7 @@ clients:
   tokens_per_minute: 9999999
 - client_id: a
 """
-    lines = apply(text=text, status=1, lines=16).stderr.splitlines()
+    lines = apply(text=text, status=1, lines=15).stderr.splitlines()
     assert [line.removeprefix("authserver: ").split(": ")[1] for line in lines] == [
         "managed_by",
         "clients[0].client_id",
@@ -409,8 +431,7 @@ clients:
         "clients[0].bindings[0]",
         "clients[0].bindings[1].isuer",
         "clients[0].bindings[1]",
-        "clients[1]",
-        "clients[1]",
+        "clients[1].tokens_per_minute",
         "clients[2].client_id",
     ]
     assert "clients.yaml:2: managed_by: " in lines[0]

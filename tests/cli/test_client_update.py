@@ -57,6 +57,16 @@ def test_only_what_is_given_changes(run: Run, show: Callable[[str], dict[str, An
     assert token(app, made, resource=resource)["error"] == "invalid_target"
 
 
+def test_an_update_that_says_nothing_is_wrong_usage(run: Run) -> None:
+    run("client", "create", "a")
+    for nothing in ((), ("--share-resource",)):
+        done = run("client", "update", "a", *nothing, status=2)
+        assert done.stderr.endswith(
+            "authserver client update: error: nothing to change: give an option that says what\n"
+        )
+        assert "client.updated" not in done.stderr
+
+
 def test_a_resource_that_is_shared_already_needs_no_second_permission(run: Run) -> None:
     mine, other = "https://mine.example", "https://other.example"
     run("client", "create", "a", "--resource", mine)

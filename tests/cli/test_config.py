@@ -110,4 +110,5 @@ def test_secrets_come_from_files(run: Run, database_url: str, tmp_path: Path) ->
     empty = environment | {"AUTHSERVER_DATABASE_URL_FILE": str(tmp_path / "empty")}
     assert "AUTHSERVER_DATABASE_URL_FILE is empty" in run("client", "list", status=1, **empty).stderr
     missing = environment | {"AUTHSERVER_DATABASE_URL_FILE": str(tmp_path / "none")}
-    assert "AUTHSERVER_DATABASE_URL_FILE cannot be read" in run("client", "list", status=1, **missing).stderr
+    said = run("client", "list", status=1, **missing).stderr
+    assert said == "authserver: AUTHSERVER_DATABASE_URL_FILE cannot be read: No such file or directory\n"

@@ -85,6 +85,22 @@ def test_what_a_command_does_not_know_is_refused_with_its_own_usage(
     assert errors.endswith(f"authserver {name}: error: unrecognized arguments: --nope\n")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_is_written_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # A prefix that is accepted today would mean something else, or nothing, with the next option.
+    short = "--js" if "--json" in options(COMMANDS[name]) else "--hel"
+    with pytest.raises(SystemExit, match="2"):
+        make_parser().parse_args([*name.split(), *least(COMMANDS[name]), short])
+    assert capsys.readouterr().err.endswith(f"error: unrecognized arguments: {short}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_says_what_it_does(name: str) -> None:
+    usage, said, _ = COMMANDS[name].format_help().split("\n\n", 2)
+    assert usage.startswith(f"usage: authserver {name}")
+    assert re.fullmatch(r"[A-Z].*\.", said, re.DOTALL)
+
+
 def test_options_of_a_client_are_called_as_in_its_document(run: Run) -> None:
     run("client", "create", "a", "--access-token-format", "opaque", "--access-token-lifetime", "5m")
     run("client", "create", "b", "--token-format", "opaque", "--token-lifetime", "5m")  # as they were called before
