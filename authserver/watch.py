@@ -43,7 +43,8 @@ class Watch:
     ) -> None:
         """`look` waits for so many seconds at the most and puts the work that it finds; `interrupt` makes it return.
 
-        `act` does a piece of work. What `look` raises is raised in the main thread.
+        `act` does a piece of work. What either raises is raised in the main thread: with a thread fewer each time, a
+        process would in the end answer nobody, and look alive.
         """
         self._look_for, self._act, self._interrupt = look, act, interrupt
         self._lock = threading.Lock()
@@ -107,10 +108,15 @@ class Watch:
 
     def _run(self, turn: Turn) -> None:
         _this_thread.pass_on = partial(self._pass_on, turn)
-        while not self._ended:
-            work = self._next(turn)
-            if work is not None:
-                self._act(work)
+        try:
+            while not self._ended:
+                work = self._next(turn)
+                if work is not None:
+                    self._act(work)
+        except BaseException as error:  # noqa: BLE001 - it ends the process, by the main thread
+            self._failure = error
+            self._ended = True
+            self.wake_main()
 
     def _next(self, turn: Turn) -> Any:
         """Work; or nothing, after a look or a rest that may have brought some."""
@@ -132,11 +138,5 @@ class Watch:
 
     def _look(self, timeout: float) -> None:
         with self._looking:
-            if self._ended:
-                return
-            try:
+            if not self._ended:
                 self._look_for(timeout)
-            except BaseException as error:  # noqa: BLE001 - it ends the process, by the main thread
-                self._failure = error
-                self._ended = True
-                self.wake_main()

@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,7 +46,7 @@ _HEAD_TIMEOUT = 5.0
 # How often, at the most, it is looked for what is over its time; in seconds.
 _SWEEP = 0.1
 _CHUNK = 16384
-# All requests that are not whole together may hold this much, in bytes.
+# All requests that are not whole, and answers that are not sent whole, together may hold this much, in bytes.
 _MAX_HELD = 16 * 1024 * 1024
 
 _STATUS = {
@@ -55,13 +56,18 @@ _STATUS = {
 
 @dataclass(eq=False, slots=True)
 class _Wait:
-    """What a connection waits for, until `deadline` (monotonic): a whole request, or a thread's answer to one."""
+    """What a connection waits for, until `deadline` (monotonic).
+
+    A whole request, a thread's answer to one, or that the client reads the rest of an answer, `unsent`. `rest` is what
+    it has sent behind the request that is answered.
+    """
 
     deadline: float
     incoming: Incoming = field(default_factory=Incoming)
     begun: float | None = None
     held: int = 0
     rest: bytes = b""
+    unsent: bytes = b""
     watched: bool = False
     closing: bool = False
 
@@ -163,12 +169,22 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             for piece in answer:
                 response.write(piece)
             response.close()
-            conn.sock.sendall(b"".join(written.pieces))
+            self._send(conn, b"".join(written.pieces))
         finally:
             if hasattr(answer, "close"):
                 answer.close()
             self.log.access(response, req, environ, datetime.now() - began)  # noqa: DTZ005 - as above
         return not response.should_close()
+
+    def _send(self, conn: Any, answer: bytes) -> None:
+        """Send what the kernel has room for. A thread that waited for more would wait for the client."""
+        try:
+            sent = conn.sock.send(answer, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(answer):
+            with self._lock:
+                self._busy[conn].unsent = answer[sent:]
 
     def _end_at_last_request(self) -> None:
         self.nr += 1
@@ -255,18 +271,26 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     # Connections without a thread
 
     def _await_request(self, conn: Any, wait: _Wait) -> None:
+        self._await(conn, wait, selectors.EVENT_READ, partial(self._receive, conn))
+
+    def _await(self, conn: Any, wait: _Wait, event: int, callback: Callable[[socket.socket], None]) -> None:
         with self._lock:
             self._waiting[conn] = wait
         if wait.watched:
             return
         wait.watched = True
-        receive = partial(self._receive, conn)
         try:
-            self.poller.register(conn.sock, selectors.EVENT_READ, receive)
+            self.poller.register(conn.sock, event, callback)
         except KeyError:
             # gunicorn closes a socket in the thread when an answer breaks off; its number can be used again at once.
             self.poller.unregister(conn.sock.fileno())
-            self.poller.register(conn.sock, selectors.EVENT_READ, receive)
+            self.poller.register(conn.sock, event, callback)
+
+    def _stop_watching(self, conn: Any, wait: _Wait) -> None:
+        if wait.watched:
+            wait.watched = False
+            with suppress(KeyError, ValueError):  # a thread closed it, and perhaps its number has a new owner
+                self.poller.unregister(conn.sock)
 
     def _receive(self, conn: Any, sock: socket.socket) -> None:
         """Read what has come, and pass the request on when it is whole."""
@@ -276,10 +300,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
                 # It is not kept for its next request until it has the answer to this one.
                 busy.watched = False
         if busy:
-            with suppress(KeyError, ValueError):  # as in _end
+            with suppress(KeyError, ValueError):  # as in _stop_watching
                 self.poller.unregister(sock)
-        if wait is None:
-            return  # or it was dropped for another that had something to say at the same moment
+        if wait is None or wait.unsent:
+            return  # or something else happened to it at the same moment
         try:
             data = sock.recv(_CHUNK, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -313,8 +337,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         elif wait.incoming.must_be_told_to_go_on():
             with suppress(OSError):  # then it will not send the rest
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
-        if self._held > _MAX_HELD:
-            self._drop_longest_waiting(holding=True)
+        self._bound_what_is_held()
 
     def _to_thread(self, conn: Any, wait: _Wait, request: bytes, rest: bytes) -> None:
         if not _takes_answers(conn.sock):
@@ -343,15 +366,21 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             stays_open = False
         with self._lock:
             wait = self._busy.pop(conn)
-            if stays_open:
-                # Also at a stop: a client that was not told to close may be sending its next request.
-                wait.begin_anew(time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER))
+            if stays_open and not wait.unsent:
+                self._begin_anew(wait)
                 if wait.watched and not wait.rest:
                     self._waiting[conn] = wait
                     return
         self.method_queue.defer(self._take_back, conn, wait, stays_open)
 
+    def _begin_anew(self, wait: _Wait) -> None:
+        # Also at a stop: a client that was not told to close may be sending its next request.
+        wait.begin_anew(time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER))
+
     def _take_back(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
+        if wait.unsent:
+            self._await_room(conn, wait, stays_open)
+            return
         if not stays_open:
             self._close(conn, wait)
             return
@@ -359,6 +388,33 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if rest := wait.rest:
             wait.rest = b""
             self._take(conn, wait, rest)
+
+    def _await_room(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
+        """Go on sending when the client has read, within the time that its request has."""
+        self._stop_watching(conn, wait)
+        wait.held = len(wait.unsent)
+        self._held += wait.held
+        self._await(conn, wait, selectors.EVENT_WRITE, partial(self._send_on, conn, stays_open))
+        self._bound_what_is_held()
+
+    def _send_on(self, conn: Any, stays_open: bool, sock: socket.socket) -> None:
+        with self._lock:
+            wait = self._waiting.get(conn)
+        if wait is None:
+            return  # as in _receive
+        try:
+            wait.unsent = wait.unsent[sock.send(wait.unsent, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(conn)
+            return
+        if wait.unsent:
+            return
+        self._forget(conn)
+        self._stop_watching(conn, wait)
+        self._begin_anew(wait)
+        self._take_back(conn, wait, stays_open)
 
     def _refuse(self, conn: Any, status: HTTPStatus) -> None:
         _log.info("answered %d to what is no request", status)
@@ -384,11 +440,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._end(conn, self._forget(conn))
 
     def _end(self, conn: Any, wait: _Wait) -> None:
-        if wait.watched:
-            with suppress(KeyError, ValueError):  # a thread closed it, and perhaps its number has a new owner
-                self.poller.unregister(conn.sock)
+        self._stop_watching(conn, wait)
         conn.close()
         self.nr_conns -= 1
+
+    def _bound_what_is_held(self) -> None:
+        if self._held > _MAX_HELD:
+            self._drop_longest_waiting(holding=True)
 
     def _drop_longest_waiting(self, *, holding: bool = False) -> None:
         with self._lock:

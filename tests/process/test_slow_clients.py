@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
+import requests
 
 TIMEOUT = 2  # AUTHSERVER_REQUEST_TIMEOUT, seconds
 FORM = "grant_type=client_credentials"
@@ -248,23 +249,66 @@ def test_t25_a_client_that_drips_is_cut(server, party):
     assert TIMEOUT / 2 < took < 30, "its body would last for minutes"
 
 
-def test_t25_a_client_that_does_not_read_its_answers_does_not_hold_a_thread(server, party):
-    request = b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: x\r\n\r\n"
-    token = party.token().json()["access_token"]
+@pytest.fixture
+def deaf(server):
+    """Connect as a client that takes little in: `deaf()`. To it the kernel sends a few bytes, and keeps few more."""
     with ExitStack() as stack:
-        for _ in range(20):
-            deaf = stack.enter_context(socket.socket())
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+
+        def connect() -> socket.socket:
+            client = stack.enter_context(socket.socket())
+            client.settimeout(30)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 88)
             host, port = server.url.removeprefix("http://").split(":")
-            deaf.connect((host, int(port)))
-            deaf.setblocking(False)
-            with suppress(BlockingIOError):
-                while deaf.send(request * 1000):
-                    pass
-        start = time.monotonic()
-        for _ in range(5):
-            assert party.introspect(token).json()["active"] is True
-        assert time.monotonic() - start < AT_ONCE
+            client.connect((host, int(port)))
+            return client
+
+        yield connect
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def test_t25_a_client_that_does_not_read_its_answers_does_not_hold_a_thread(server, party, deaf):
+    token = party.token().json()["access_token"]
+    for _ in range(20):
+        client = deaf()
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            while client.send(get("/.well-known/oauth-authorization-server") * 1000):
+                pass
+    start = time.monotonic()
+    for _ in range(5):
+        assert party.introspect(token).json()["active"] is True
+    assert time.monotonic() - start < AT_ONCE
+
+
+def test_t25_a_client_that_does_not_read_a_long_answer_does_not_hold_a_thread(server, party, deaf, wait_until):
+    token, cuts = party.token().json()["access_token"], server.logged().count("connection cut")
+    clients = [deaf() for _ in range(40)]
+    for client in clients:
+        # Of one of them the kernel takes a part.
+        client.sendall(get("/openapi.json") * 5)
+    start = time.monotonic()
+    for _ in range(5):
+        assert party.introspect(token).json()["active"] is True
+    assert time.monotonic() - start < TIMEOUT / 2
+    wait_until(lambda: server.logged().count("connection cut") >= cuts + len(clients), "all to be cut in the end")
+
+
+def test_t25_a_client_that_reads_a_long_answer_slowly_gets_it_whole_and_the_next(server, deaf):
+    whole = requests.get(f"{server.url}/openapi.json", timeout=30).content
+    client, received = deaf(), b""
+    # The kernel has room for what comes before, and then for a part.
+    client.sendall(get("/.well-known/oauth-authorization-server") * 3 + get("/openapi.json"))
+    while not received.endswith(whole) and (data := client.recv(2000)):
+        received += data
+        time.sleep(0.01)
+    assert received.count(b"HTTP/1.1 200 ") == 4
+    assert received.endswith(whole)
+    client.sendall(get("/health"))
+    assert status(answer(client)) == b"200"
 
 
 def resident(server) -> int:

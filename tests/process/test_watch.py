@@ -164,3 +164,18 @@ def test_after_the_end_nobody_looks(start: Callable[[int], Works], wait_until: W
 
 def test_a_thread_that_takes_no_part_passes_nothing_on() -> None:
     pass_on()
+
+
+def test_what_ends_a_thread_is_raised_in_the_main_thread() -> None:
+    def fail() -> None:
+        raise MemoryError("no more")
+
+    watch = Watch(2, lambda _timeout: watch.put(fail), lambda work: work(), lambda: None)
+
+    def run() -> None:
+        for _ in range(100):
+            watch.stand_in(0.1)
+
+    with pytest.raises(MemoryError, match="no more"):
+        run()
+    watch.shutdown()
