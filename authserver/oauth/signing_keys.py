@@ -44,8 +44,8 @@ class SigningKey:
 
     @property
     def ever_signed(self) -> bool:
-        """False for a key that was revoked before its time came: it ended no other key's time."""
-        return self.revoked_at is None or self.revoked_at >= self.signs_from
+        """False for a key that was revoked before its time came, or as it came: it ended no other key's time."""
+        return self.revoked_at is None or self.revoked_at > self.signs_from
 
     def jwk(self) -> dict[str, Any]:
         """The public key as it is published (RFC 7517 §4)."""
@@ -57,7 +57,8 @@ class KeyRing:
 
     def __init__(self, version: int, keys: Sequence[SigningKey]) -> None:
         self.version = version
-        self.keys = sorted(keys, key=lambda key: (key.signs_from, key.created_at, key.kid))
+        # Of those made in the same second, one that was revoked made room for the other.
+        self.keys = sorted(keys, key=lambda key: (key.signs_from, key.created_at, key.revoked_at is None, key.kid))
         self._by_kid = {key.kid: key for key in self.keys}
         # Whether a signature is right costs more time than all else about a token, and never changes. What was found
         # is kept no longer than the ring is; that the key may still be used, and the expiry, are looked at each time.

@@ -87,6 +87,15 @@ def test_revoked_gone_and_unknown_keys_verify_nothing() -> None:
         assert ring.verifying_key(kid, 0) is None
 
 
+def test_a_key_revoked_in_the_second_of_its_making_ends_no_other_keys_time() -> None:
+    for revoked, made in ((1, 2), (2, 1)):
+        ring = KeyRing(1, [key(revoked, 10, 10, revoked_at=10), key(made, 10, 10)])
+        kid = key(made, 10, 10).kid
+        assert ring.signing_key(10**9).kid == kid
+        assert {each.kid: ring.state(each, 10**9) for each in ring.keys}[kid] == "active"
+        assert ring.published(10**9)[0].kid == ring.keys[-1].kid == kid, "the newest"
+
+
 def test_a_next_key_that_was_revoked_before_its_time_ends_nobodys_time() -> None:
     ring = KeyRing(1, [key(1, 0, 0), key(2, 10, 610, revoked_at=300)])
     assert ring.state(ring.keys[0], 10**6) == "active"
