@@ -38,7 +38,16 @@ _REGISTRIES = {name: _OneAlgorithm(algorithms=[name]) for name in SIGNING_ALGORI
 
 
 def generate_key(algorithm: str) -> Key:
-    """A new private key for one of SIGNING_ALGORITHMS."""
+    """A new private key for one of SIGNING_ALGORITHMS.
+
+    Its thumbprint, by which it will be called, does not begin as an option of a command does.
+    """
+    while (key := _generate(algorithm)).thumbprint().startswith("-"):
+        pass
+    return key
+
+
+def _generate(algorithm: str) -> Key:
     if algorithm == "ES256":
         return ECKey.generate_key("P-256")
     if algorithm == "EdDSA":

@@ -101,6 +101,11 @@ def test_a_next_key_that_was_revoked_before_its_time_ends_nobodys_time() -> None
     assert ring.state(ring.keys[0], 10**6) == "active"
 
 
+def test_no_key_is_called_like_an_option_of_a_command() -> None:
+    # Of names at random one in 64 is.
+    assert not [kid for kid in (generate_key("EdDSA").thumbprint() for _ in range(1500)) if kid.startswith("-")]
+
+
 def test_an_empty_ring_signs_nothing() -> None:
     with pytest.raises(NoSigningKey):
         KeyRing(1, []).signing_key(0)
