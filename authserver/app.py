@@ -83,7 +83,7 @@ def create_app(server: AuthorizationServer, *, api_docs: bool = False, metrics: 
     return app
 
 
-def make_database(config: Config, observe: Callable[[float], None] | None = None) -> Database:
+def _make_database(config: Config, observe: Callable[[float], None] | None) -> Database:
     """The database that the settings name. Raises ConfigError."""
     try:
         return Database(
@@ -106,7 +106,7 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
         durable_tokens=config.durable_tokens,
         trusted_proxies=config.forwarded_allow_ips,
     )
-    database = make_database(config, metrics.round_trip if metrics else None)
+    database = _make_database(config, metrics.round_trip if metrics else None)
     fetcher = Fetcher(config.jwks_allowed_networks, config.jwks_allow_http == "yes", config.jwks_ca_bundle)
     # Of the threads that serve requests, a quarter may wait for keys of clients and a quarter for those of issuers:
     # never all, whatever the other servers do.

@@ -4,9 +4,10 @@ gunicorn gives a connection a thread and then waits without limit for the rest o
 send half a request each keep all threads. Here only a whole request gets a thread, which reads it from memory: there is
 nothing of the client's that a thread could wait for.
 
-The thread that has the watch (see `watch`) collects requests and answers them itself; while it waits for the database
-another has the watch. A connection goes on being watched while its request is answered, so that nothing has to be told
-to anyone afterwards; only a client that sends more before it has its answer is not looked at until it has.
+The thread that has the watch (see `watch`) collects requests and answers them itself; before it waits for long, for the
+database or another host, it passes the watch on. A connection goes on being watched while its request is answered, so
+that nothing has to be told to anyone afterwards; only a client that sends more before it has its answer is not looked
+at until it has.
 """
 
 from __future__ import annotations

@@ -268,6 +268,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(rf"^    {command}\b", shown, re.MULTILINE)
 
 
+def test_a_name_that_begins_like_an_option_stands_behind_two_dashes(run: Run) -> None:
+    assert "'-KID'" in run("keys", "revoke", "--yes", "--", "-KID", status=1).stderr
+
+
 def test_keys_from_the_first_to_an_emergency(run: Run) -> None:
     setting = {"AUTHSERVER_KEY_ENCRYPTION_KEY": secrets.token_urlsafe(32)}
 
