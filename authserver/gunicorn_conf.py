@@ -98,10 +98,6 @@ if _config.metrics_bind:
     metrics_master.make_directory()
 audit.write_to(_config.audit_file)
 
-# Neither a header nor the environment moves the paths.
-os.environ.pop("SCRIPT_NAME", None)
-forwarder_headers = ""
-
 Worker.request_timeout = _config.request_timeout
 
 wsgi_app = "authserver.app:get_app()"
@@ -114,11 +110,6 @@ backlog = 2048
 keepalive = _config.keepalive
 timeout = 30
 graceful_timeout = _config.graceful_timeout
-forwarded_allow_ips = _config.forwarded_allow_ips
-# A form of 64 KiB has its own limit; these are for the request line and the headers.
-limit_request_line = 4094
-limit_request_fields = 64
-limit_request_field_size = 8190
 logger_class = JsonLogger
 loglevel = _config.log_level
 accesslog = "-"

@@ -1,8 +1,9 @@
 """gunicorn's threaded worker, made safe against clients that hold on to threads, and gentle to clients at a stop.
 
 gunicorn gives a connection a thread and then waits without limit for the rest of the request; a few clients that
-send half a request each keep all threads. Here only a whole request gets a thread, which reads it from memory: there is
-nothing of the client's that a thread could wait for.
+send half a request each keep all threads. Here only a whole request gets a thread, and there is nothing of the client's
+that a thread could wait for. Of gunicorn this is the processes, the sockets and the poller; what is on a connection is
+read and written by `http_request` and `wsgi`.
 
 The thread that has the watch (see `watch`) collects requests and answers them itself; before it waits for long, for the
 database or another host, it passes the watch on. A connection goes on being watched while its request is answered, so
@@ -31,11 +32,11 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-from gunicorn.http import errors, get_parser, wsgi
 from gunicorn.workers import gthread
 
-from authserver.http_framing import Incoming, Refused
+from authserver.http_request import Head, Incoming, Refused
 from authserver.watch import Watch
+from authserver.wsgi import Answer, environ_of
 
 _log = logging.getLogger("authserver.worker")
 
@@ -49,10 +50,6 @@ _SWEEP = 0.1
 _CHUNK = 16384
 # All requests that are not whole, and answers that are not sent whole, together may hold this much, in bytes.
 _MAX_HELD = 16 * 1024 * 1024
-
-_STATUS = {
-    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-}
 
 
 @dataclass(eq=False, slots=True)
@@ -74,26 +71,6 @@ class _Wait:
 
     def begin_anew(self, deadline: float) -> None:
         self.deadline, self.begun, self.incoming = deadline, None, Incoming()
-
-
-class _Settings:
-    """gunicorn's settings, each looked up once; gunicorn looks some thirty up for a request."""
-
-    def __init__(self, cfg: Any) -> None:
-        self._cfg = cfg
-        for name in (*cfg.settings, "is_ssl"):
-            setattr(self, name, getattr(cfg, name))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cfg, name)
-
-
-class _Written:
-    """A socket for gunicorn to write an answer to, piece by piece."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.sendall = self.pieces.append
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
@@ -133,7 +110,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def init_process(self) -> None:
         """Begin; gunicorn calls this in the new process."""
-        self.cfg = _Settings(self.cfg)
+        self._keepalive = self.cfg.keepalive
         super().init_process()
 
     def accept(self, listener: socket.socket) -> bool:
@@ -151,31 +128,29 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def enqueue_req(self, conn: Any) -> None:
         """Take a new connection. It gets a thread when a request has arrived."""
         conn.sock.setblocking(True)  # to answer; who has the watch never waits for it
-        self._await_request(conn, _Wait(time.monotonic() + self.cfg.keepalive))
+        self._await_request(conn, _Wait(time.monotonic() + self._keepalive))
         self._receive(conn, conn.sock)
 
-    def handle_request(self, req: Any, conn: Any) -> bool:
-        """Run the application and send its answer in one piece, for which a client wakes up once.
-
-        gunicorn sends head and body apart. Gives whether the connection can be used again.
-        """
-        began, written = datetime.now(), _Written()  # noqa: DTZ005 - only the time between is used
-        response, environ = wsgi.create(req, written, conn.client, conn.server, self.cfg)
-        environ["wsgi.multithread"] = True
+    def _respond(self, conn: Any, head: Head, body: bytes) -> bool:
+        """Run the application and send its answer in one piece. Gives whether the connection can be used again."""
+        began = datetime.now()  # noqa: DTZ005 - only the time between is used
         self._end_at_last_request()
-        if not self.alive or not self.cfg.keepalive:
-            response.force_close()
-        answer = self.wsgi(environ, response.start_response)
+        stays_open = bool(head.stays_open and self.alive and self._keepalive)
+        environ = environ_of(head, body, conn.client, conn.server)
+        answer = Answer(head, stays_open=stays_open)
         try:
-            for piece in answer:
-                response.write(piece)
-            response.close()
-            self._send(conn, b"".join(written.pieces))
-        finally:
-            if hasattr(answer, "close"):
-                answer.close()
-            self.log.access(response, req, environ, datetime.now() - began)  # noqa: DTZ005 - as above
-        return not response.should_close()
+            answer.take(self.wsgi(environ, answer.start_response))
+            data = answer.encoded()
+        except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
+            _log.critical("answered 500: %s", type(error).__name__)
+            stays_open, answer.status_code = False, HTTPStatus.INTERNAL_SERVER_ERROR
+            data = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+        try:
+            self._send(conn, data)
+        except OSError:  # the client has gone
+            stays_open = False
+        self.log.access(answer, None, environ, datetime.now() - began)  # noqa: DTZ005 - as above
+        return stays_open
 
     def _send(self, conn: Any, answer: bytes) -> None:
         """Send what the kernel has room for. A thread that waited for more would wait for the client."""
@@ -193,22 +168,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             _log.info("this worker has answered as many requests as it may, and ends")
             self.alive = False
             self.tpool.wake_main()
-
-    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        """Whether the connection can be used again: the parser must agree on where the request ended."""
-        return keepalive and bool(conn.parser.finish_body()) and not conn.parser.unreader.take_buffered()
-
-    def handle_error(self, _req: Any, client: socket.socket, _addr: Any, exc: BaseException) -> None:
-        """Answer what is not HTTP, in the shape of all refusals.
-
-        gunicorn would log and return its text, which quotes the request, and with it a secret in the wrong place.
-        """
-        known = isinstance(exc, (errors.ParseException, errors.ConfigurationProblem))
-        status = _STATUS.get(type(exc), HTTPStatus.BAD_REQUEST) if known else HTTPStatus.INTERNAL_SERVER_ERROR
-        _log.log(
-            logging.INFO if known else logging.CRITICAL, "answered %d to a bad request: %s", status, type(exc).__name__
-        )
-        _send_refusal(client, status)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait while others watch. At a stop gunicorn would wait for an event without looking at the time."""
@@ -340,7 +299,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
         self._bound_what_is_held()
 
-    def _to_thread(self, conn: Any, wait: _Wait, request: bytes, rest: bytes) -> None:
+    def _to_thread(self, conn: Any, wait: _Wait, head: Head, body: bytes, rest: bytes) -> None:
         if not _takes_answers(conn.sock):
             _log.warning("a client sends requests and does not read the answers, connection cut")
             self._drop(conn)
@@ -348,25 +307,24 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._held -= wait.held
         wait.held, wait.rest = 0, rest
         wait.deadline = time.monotonic() + self.request_timeout
-        conn.parser = get_parser(self.cfg, [request], conn.client)
-        conn.initialized = conn.data_ready = True
         with self._lock:
             del self._waiting[conn]
             self._busy[conn] = wait
-        self.tpool.put(conn)
+        self.tpool.put((conn, wait, head, body))
 
-    def _answer(self, conn: Any) -> None:
+    def _answer(self, request: tuple[Any, _Wait, Head, bytes]) -> None:
         """Answer one request. Runs in a thread."""
+        conn, wait, head, body = request
         with self._lock:
-            cut = self._busy[conn].closing
+            cut = wait.closing
         try:
             # Nobody waits any more for the answer to what was cut before its turn came.
-            stays_open = not cut and self.handle(conn) is True
+            stays_open = not cut and self._respond(conn, head, body)
         except BaseException as error:  # noqa: BLE001 - say, one that is meant to end the process: not from here
             _log.critical("%s in a request", type(error).__name__)
             stays_open = False
         with self._lock:
-            wait = self._busy.pop(conn)
+            del self._busy[conn]
             if stays_open and not wait.unsent:
                 self._begin_anew(wait)
                 if wait.watched and not wait.rest:
@@ -376,7 +334,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def _begin_anew(self, wait: _Wait) -> None:
         # Also at a stop: a client that was not told to close may be sending its next request.
-        wait.begin_anew(time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER))
+        wait.begin_anew(time.monotonic() + (self._keepalive if self.alive else _LINGER))
 
     def _take_back(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
         if wait.unsent:
@@ -476,11 +434,14 @@ def _is_ready(sock: socket.socket, event: int) -> bool:
 
 
 def _send_refusal(sock: socket.socket, status: HTTPStatus) -> None:
+    with suppress(OSError):  # the client has gone
+        sock.send(_refusal(status), socket.MSG_DONTWAIT)
+
+
+def _refusal(status: HTTPStatus) -> bytes:
     code = "server_error" if status is HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request"
     body = json.dumps({"error": code, "error_description": f"{status.phrase}."})
-    head = (
+    return (
         f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with suppress(OSError):  # the client has gone
-        sock.send((head + body).encode(), socket.MSG_DONTWAIT)
+        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
