@@ -6,12 +6,13 @@ import json
 import logging
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 from authserver.oauth.credentials import conceal
+from authserver.observe.timestamp import timestamp
 from authserver.observe.tracing import TRACE_ID
 from authserver.web.request_id import REQUEST_ID
 
@@ -19,16 +20,12 @@ _encode = json.JSONEncoder().encode
 _EXTRA = ("request_id", "error_code")
 
 
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
 class JsonFormatter(logging.Formatter):
     """One record, one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _time(record.created),
+            "time": timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -66,7 +63,7 @@ class JsonLogger(Logger):  # type: ignore[misc] # gunicorn is not typed
         if self._access is None:
             return
         line = {
-            "time": _time(time.time()),
+            "time": timestamp(time.time()),
             "logger": self.access_log.name,
             "request_id": environ.get(REQUEST_ID),
             "trace_id": environ.get(TRACE_ID),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -40,6 +41,7 @@ class Form:
         return value
 
 
+@lru_cache(64)
 def is_form(content_type: str | None) -> bool:
     """Whether a Content-Type header announces a form in UTF-8 (RFC 6749 §4.4.2)."""
     media_type, *parameters = (content_type or "").lower().split(";")

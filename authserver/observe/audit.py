@@ -8,11 +8,11 @@ import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from authserver.observe.events import TOKEN_INTROSPECTED, VERSION, bounded
+from authserver.observe.timestamp import timestamp
 
 LOGGER = "authserver.audit"
 
@@ -60,9 +60,8 @@ class Formatter(logging.Formatter):
     """One event, one line, whatever is in it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = record.args if isinstance(record.args, dict) else {"event": record.getMessage()}
-        return json.dumps({"time": time, "logger": record.name, **bounded(fields)})
+        return json.dumps({"time": timestamp(record.created), "logger": record.name, **bounded(fields)})
 
 
 class _Reporting(logging.Handler):
