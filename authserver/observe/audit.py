@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -19,7 +20,6 @@ LOGGER = "authserver.audit"
 Origin = Mapping[str, str | None]
 Listener = Callable[[str, Mapping[str, Any]], None]
 
-_log = logging.getLogger(LOGGER)
 _trouble = logging.getLogger("authserver.observe")
 _NOWHERE: Origin = {"request_id": None, "trace_id": None, "address": None, "operator": None}
 _origin: ContextVar[Callable[[], Origin]] = ContextVar("authserver.origin", default=lambda: _NOWHERE)
@@ -45,10 +45,10 @@ class Audit:
         """Tell of something that has been done. The fields are those of `EVENTS`."""
         for listener in self._listeners:
             listener(event, fields)
-        if (event != TOKEN_INTROSPECTED or self.introspections) and _log.isEnabledFor(logging.INFO):
+        if _handler is not None and (event != TOKEN_INTROSPECTED or self.introspections):
             line = {"event": event, "version": VERSION, **_origin.get()(), **fields}
-            # Not by `info`, which would look for the line of code that called it.
-            _log.handle(logging.LogRecord(LOGGER, logging.INFO, "", 0, event, (line,), None))
+            line = {"time": timestamp(time.time()), "logger": LOGGER, **bounded(line)}
+            _handler.handle(_Line(json.dumps(line)))
 
 
 def token_id(token_hash: bytes) -> str:
@@ -56,22 +56,24 @@ def token_id(token_hash: bytes) -> str:
     return urlsafe_b64encode(token_hash[:16]).rstrip(b"=").decode()
 
 
-class Formatter(logging.Formatter):
-    """One event, one line, whatever is in it."""
+class _Line(logging.LogRecord):
+    """One event, one line, as it is written. What else logging gathers for a record takes longer than all the rest."""
+
+    def __init__(self, line: str) -> None:
+        self.msg = line
+
+
+class _Lines(logging.Handler):
+    """Says that an event could not be written, and not what was in it, as logging would."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = record.args if isinstance(record.args, dict) else {"event": record.getMessage()}
-        return json.dumps({"time": timestamp(record.created), "logger": record.name, **bounded(fields)})
-
-
-class _Reporting(logging.Handler):
-    """Says that an event could not be written, and not what was in it, as logging would."""
+        return str(record.msg)
 
     def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         _trouble.critical("an audit event could not be written: %s", type(sys.exc_info()[1]).__name__)
 
 
-class _File(_Reporting, WatchedFileHandler):
+class _File(_Lines, WatchedFileHandler):
     """What was done is not undone because it could not be told: the service goes on, and says so."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -81,16 +83,17 @@ class _File(_Reporting, WatchedFileHandler):
             self.handleError(record)
 
 
-class _Stream(_Reporting, logging.StreamHandler[Any]):
+class _Stream(_Lines, logging.StreamHandler[Any]):
     pass
+
+
+_handler: _Lines | None = None
 
 
 def write_to(path: str | None) -> None:
     """Let this process write events to a file, which may be renamed under it, or to standard error."""
+    global _handler  # noqa: PLW0603 - one for the process, as its standard error is
     handler = _File(path, encoding="utf-8") if path else _Stream()
-    handler.setFormatter(Formatter())
-    for before in _log.handlers:
-        before.close()
-    _log.handlers = [handler]
-    _log.setLevel(logging.INFO)
-    _log.propagate = False
+    if _handler is not None:
+        _handler.close()
+    _handler = handler

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
@@ -36,10 +35,9 @@ def app(policy: Policy, serving_database: Database, clock: Any) -> webtest.TestA
 
 
 @pytest.fixture
-def events(tmp_path: Path) -> Any:
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives the events so far, each checked against the schema."""
-    log = logging.getLogger(audit.LOGGER)
-    before = log.handlers, log.level, log.propagate
+    monkeypatch.setattr(audit, "_handler", None)
     audit.write_to(str(tmp_path / "audit"))
 
     def read() -> list[dict[str, Any]]:
@@ -49,9 +47,7 @@ def events(tmp_path: Path) -> Any:
         return found
 
     yield read
-    for handler in log.handlers:
-        handler.close()
-    log.handlers, log.level, log.propagate = before
+    audit._handler.close()
 
 
 Events = Callable[[], list[dict[str, Any]]]
@@ -189,6 +185,5 @@ def test_a_full_disk_shows_nobody_what_could_not_be_written(app, service_a, even
     assert "an audit event could not be written: OSError" in caplog.text
     shown = "".join(capfd.readouterr()) + caplog.text
     assert "canary" not in shown
-    log = logging.getLogger(audit.LOGGER)
     with pytest.raises(OSError, match="No space left"):
-        log.handlers.pop().close()
+        audit._handler.close()
