@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-CEILING = "ceiling"
+CEILING, PLAIN_GUNICORN = "ceiling", "plain-gunicorn"
 
 OURS = {
     CEILING: "empty Falcon endpoint",
-    "plain-gunicorn": "empty Falcon endpoint, gunicorn's own worker",
+    PLAIN_GUNICORN: "empty Falcon endpoint, gunicorn's own worker",
     **{
         key: name
         for token_format in ("opaque", "jwt")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from authserver.config import read_config
 from authserver.dev.stack import RESOURCE, Server, Stack, free_port
-from bench.catalog import CEILING, NAMES
+from bench.catalog import CEILING, NAMES, PLAIN_GUNICORN
 from bench.direct import Issuing, KeyParty, SecretParty
 from bench.generators import Failed
 from bench.loads import Load, get, post
@@ -49,8 +49,14 @@ def plain_gunicorn(stack: Stack) -> Row:
     stack.servers.append(server)
     server.wait_until_ready()
     contender = Contender("empty endpoint, gunicorn as it is", server.process.pid)
-    key = "plain-gunicorn"
-    return Row(key, NAMES[key], contender, url, lambda _number: [get(f"{url}/")], lambda body: body == b"{}")
+    return Row(
+        PLAIN_GUNICORN,
+        NAMES[PLAIN_GUNICORN],
+        contender,
+        url,
+        lambda _number: [get(f"{url}/")],
+        lambda body: body == b"{}",
+    )
 
 
 def rows(stack: Stack, issuing: Issuing) -> list[Row]:

@@ -148,7 +148,7 @@ def _publish(result: dict[str, Any], options: argparse.Namespace) -> None:
     print(f"{result['machine']}\n{result['peers']}\n{result['options']}\n")
     print(report.text_table(report.HEADINGS, [report.cells(row) for row in rows]))
     print(f"\nmemory: {result['memory']}\nstart-up: {result['start_up']}")
-    for line in report.beside_peers(rows):
+    for line in (*report.beside_peers(rows), *report.beside_gunicorn(rows)):
         print("  ".join(line))
     if options.docs:
         report.put_into(DOCUMENT, "bench", report.section(result))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.catalog import CEILING
+from bench.catalog import CEILING, PLAIN_GUNICORN
 from bench.measure import Figures
 from bench.rows import Row
 
@@ -96,6 +96,7 @@ _OURS = {
     "token": {"token-opaque-secret": "", "token-durable-secret": ", durable here as there"},
     "introspect": {"introspect-opaque-active-secret": ""},
 }
+_SHOWN = ("introspect-opaque-active-secret", "token-opaque-secret", "token-jwt-secret")
 
 
 def beside_peers(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -104,14 +105,28 @@ def beside_peers(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]
     found = []
     for row in rows:
         for key, how in _OURS.get(row["key"].rpartition("-")[2], {}).items():
-            if not row["contender"].startswith("peer") or not (ours := by_key.get(key)):
-                continue
-            times = [mine["rate"] / theirs["rate"] for mine, theirs in zip(ours["rounds"], row["rounds"], strict=True)]
-            faster = "" if statistics.median(times) >= 1 else " (the peer is faster)"
-            found.append(
-                (f"{row['name']}{how}", f"{statistics.median(times):.2f}{faster}", f"{min(times):.2f}-{max(times):.2f}")
-            )
+            if row["contender"].startswith("peer") and (ours := by_key.get(key)):
+                median, low, high = _times(ours, row)
+                faster = "" if median >= 1 else " (the peer is faster)"
+                found.append((f"{row['name']}{how}", f"{median:.2f}{faster}", f"{low:.2f}-{high:.2f}"))
     return found
+
+
+def beside_gunicorn(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Likewise for what the goals are about, as a share of the empty endpoint's rate under gunicorn's own worker."""
+    by_key = {row["key"]: row for row in rows}
+    if PLAIN_GUNICORN not in by_key:
+        return []
+    found = []
+    for row in (by_key[key] for key in _SHOWN if key in by_key):
+        median, low, high = _times(row, by_key[PLAIN_GUNICORN])
+        found.append((row["name"], f"{median:.2f}", f"{low:.2f}-{high:.2f}"))
+    return found
+
+
+def _times(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float, float]:
+    times = [mine["rate"] / other["rate"] for mine, other in zip(ours["rounds"], theirs["rounds"], strict=True)]
+    return statistics.median(times), min(times), max(times)
 
 
 def put_into(document: Path, marker: str, text: str) -> None:
@@ -141,6 +156,9 @@ def section(run: Mapping[str, Any]) -> str:
         f"From the start of `authserver serve` to the first 200 of `/ready`: {run['start_up']['median']:.2f} s "
         f"({run['start_up']['min']:.2f}-{run['start_up']['max']:.2f}).",
     ]
+    if plain := beside_gunicorn(run["rows"]):
+        parts.insert(2, markdown_table(("", "share", "min-max"), plain))
+        parts.insert(2, "As a share of the same empty endpoint under gunicorn's own worker:")
     if peers:
         parts.insert(2, markdown_table(("peer", "times as fast", "min-max"), peers))
         parts.insert(2, "This server's requests a second (opaque token, secret) as a multiple of the peer's:")

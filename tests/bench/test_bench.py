@@ -14,7 +14,7 @@ import pytest
 
 from authserver.dev.stack import Stack
 from bench import capacity, ours, protected, report
-from bench.catalog import CEILING, OURS
+from bench.catalog import CEILING, OURS, PLAIN_GUNICORN
 from bench.direct import Issuing
 from bench.generators import Failed, Generator, python, wrk
 from bench.loads import Load, get, post
@@ -101,6 +101,22 @@ def test_a_ratio_is_formed_within_a_round() -> None:
     assert told[1]["ratio"] == 0.5
     assert told[1]["ratio_min_max"] == [0.4, 0.6]
     assert report.cells(told[1])[1:3] == ("0.50", "0.40-0.60")
+
+
+def test_rates_stand_beside_those_of_gunicorns_own_worker() -> None:
+    rows = [make_row(CEILING), make_row(PLAIN_GUNICORN), make_row("token-opaque-secret")]
+    rounds = [
+        {CEILING: figure(9), PLAIN_GUNICORN: figure(100), "token-opaque-secret": figure(90)},
+        {CEILING: figure(9), PLAIN_GUNICORN: figure(100), "token-opaque-secret": figure(50)},
+        {CEILING: figure(9), PLAIN_GUNICORN: figure(50), "token-opaque-secret": figure(60)},
+    ]
+    told = report.to_json(rows, rounds, dict.fromkeys(rounds[0], 0))
+    assert [line[1:] for line in report.beside_gunicorn(told)] == [("0.90", "0.50-1.20")]
+    assert report.beside_gunicorn(told[:1]) == []
+
+
+def figure(rate: float) -> Figures:
+    return Figures(rate, 1, 2, 10, 0)
 
 
 def test_a_section_is_put_between_its_markers(tmp_path: Path) -> None:
