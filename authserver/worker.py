@@ -14,7 +14,6 @@ at until it has.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import math
 import select
@@ -36,7 +35,7 @@ from gunicorn.workers import gthread
 
 from authserver.http_request import Head, Incoming, Refused
 from authserver.watch import Watch
-from authserver.wsgi import Answer, environ_of
+from authserver.wsgi import Answer, environ_of, refusal
 
 _log = logging.getLogger("authserver.worker")
 
@@ -144,7 +143,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
             _log.critical("answered 500: %s", type(error).__name__)
             stays_open, answer.status_code = False, HTTPStatus.INTERNAL_SERVER_ERROR
-            data = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+            data = refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
         try:
             self._send(conn, data)
         except OSError:  # the client has gone
@@ -378,7 +377,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def _refuse(self, conn: Any, status: HTTPStatus) -> None:
         _log.info("answered %d to what is no request", status)
         wait = self._forget(conn)
-        _send_refusal(conn.sock, status)
+        with suppress(OSError):  # the client has gone
+            conn.sock.send(refusal(status), socket.MSG_DONTWAIT)
         self._close(conn, wait)
 
     def _close(self, conn: Any, wait: _Wait) -> None:
@@ -431,17 +431,3 @@ def _is_ready(sock: socket.socket, event: int) -> bool:
     poll = select.poll()
     poll.register(sock, event)
     return bool(poll.poll(0))
-
-
-def _send_refusal(sock: socket.socket, status: HTTPStatus) -> None:
-    with suppress(OSError):  # the client has gone
-        sock.send(_refusal(status), socket.MSG_DONTWAIT)
-
-
-def _refusal(status: HTTPStatus) -> bytes:
-    code = "server_error" if status is HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request"
-    body = json.dumps({"error": code, "error_description": f"{status.phrase}."})
-    return (
-        f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()

@@ -97,6 +97,7 @@ def test_t25_what_could_end_in_two_places_is_refused_and_nothing_is_read_on(serv
         received = everything(connection)
         assert status(received) == expected
         assert b"\r\nConnection: close\r\n" in received
+        assert b"\r\nDate: " in received, "RFC 9110 §6.6.1"
         assert received.count(b"HTTP/1.1 ") == 1
 
 
