@@ -171,6 +171,12 @@ def test_t25_headers_over_the_limits_are_refused(server, party, head, expected):
         assert b'"error": "invalid_request"' in received
 
 
+def test_t25_a_request_line_over_the_limit_is_refused(server):
+    with server.connect() as connection:
+        connection.sendall(b"GET /health?" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status(everything(connection)) == b"414"
+
+
 def test_t25_a_body_over_the_limit_is_refused_unread(server, party):
     with ExitStack() as stack:
         connections = [stack.enter_context(server.connect()) for _ in range(8)]
