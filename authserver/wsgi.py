@@ -60,7 +60,7 @@ def environ_of(head: Head, body: bytes, client: object, server: object) -> dict[
 
 
 class Answer:
-    """One answer: what the application gives, as bytes. gunicorn's names, for its loggers."""
+    """One answer: what the application gives, as bytes. The access log wants `status_code`, and `sent`: of the body."""
 
     def __init__(self, head: Head, *, stays_open: bool) -> None:
         self._head, self._stays_open = head, stays_open
