@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
+# In bytes, but for the number of fields. A line is the first one or a field.
 MAX_HEAD = 32768
 MAX_FIELDS = 64
 MAX_LINE = 8192
@@ -21,7 +22,6 @@ _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _REQUEST_LINE = re.compile(rf"({_NAME}{{1,32}}) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])")
 _FIELDS = re.compile(rf"(?:{_NAME}++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 _ABSOLUTE = re.compile(r"https?://[^/?@]+(?=[/?]|$)", re.IGNORECASE)
-_NOT_DIGITS = re.compile(r"[^0-9]|^$")
 _END = b"\r\n\r\n"
 
 
@@ -34,7 +34,10 @@ class Refused(Exception):
 
 
 class Head(NamedTuple):
-    """A request line with its fields, names in lower case, and what they say about the body and the connection."""
+    """A request line with its fields, names in lower case, and what they say about the body and the connection.
+
+    `path` and `query` are as they came, still percent-encoded; `length` is the body's, in bytes.
+    """
 
     method: str
     path: str
@@ -94,7 +97,7 @@ def _length(fields: Mapping[str, list[str]], minor_version: str) -> int:
         raise Refused(HTTPStatus.LENGTH_REQUIRED if chunked else HTTPStatus.NOT_IMPLEMENTED)
     if announced is None:
         return 0
-    if len(announced) > 1 or _NOT_DIGITS.search(announced[0]):
+    if len(announced) > 1 or not (announced[0].isascii() and announced[0].isdigit()):
         raise Refused(HTTPStatus.BAD_REQUEST)
     digits = announced[0].lstrip("0") or "0"
     if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
@@ -103,9 +106,10 @@ def _length(fields: Mapping[str, list[str]], minor_version: str) -> int:
 
 
 def _waits_to_go_on(expected: list[str], minor_version: str) -> bool:
+    """Whether the client sends its body only after a 100 (RFC 9110 §10.1.1). Raises Refused if it expects more."""
     if {value.lower() for value in expected} != {"100-continue"}:
         raise Refused(HTTPStatus.EXPECTATION_FAILED)
-    # RFC 9110 §10.1.1: an HTTP/1.0 client does not know what a 100 is.
+    # An HTTP/1.0 client does not know what a 100 is.
     return minor_version == "1"
 
 

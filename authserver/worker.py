@@ -14,7 +14,6 @@ at until it has.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import math
 import select
@@ -26,7 +25,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from types import FrameType
@@ -36,7 +35,7 @@ from gunicorn.workers import gthread
 
 from authserver.http_request import Head, Incoming, Refused
 from authserver.watch import Watch
-from authserver.wsgi import Answer, environ_of
+from authserver.wsgi import Answer, environ_of, refusal
 
 _log = logging.getLogger("authserver.worker")
 
@@ -87,6 +86,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._waiting: dict[Any, _Wait] = {}
         self._busy: dict[Any, _Wait] = {}
         self._lock = threading.Lock()
+        self._keepalive = self.cfg.keepalive  # gunicorn takes long to look a setting up
         self._held = 0
         self._next_sweep = 0.0
 
@@ -108,11 +108,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().handle_exit(sig, frame)
         self.tpool.wake_main()
 
-    def init_process(self) -> None:
-        """Begin; gunicorn calls this in the new process."""
-        self._keepalive = self.cfg.keepalive
-        super().init_process()
-
     def accept(self, listener: socket.socket) -> bool:
         """Accept a connection; where there is no room for one more, close another instead of dying, and give False."""
         try:
@@ -127,47 +122,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def enqueue_req(self, conn: Any) -> None:
         """Take a new connection. It gets a thread when a request has arrived."""
-        conn.sock.setblocking(True)  # to answer; who has the watch never waits for it
         self._await_request(conn, _Wait(time.monotonic() + self._keepalive))
         self._receive(conn, conn.sock)
-
-    def _respond(self, conn: Any, head: Head, body: bytes) -> bool:
-        """Run the application and send its answer in one piece. Gives whether the connection can be used again."""
-        began = datetime.now()  # noqa: DTZ005 - only the time between is used
-        self._end_at_last_request()
-        stays_open = bool(head.stays_open and self.alive and self._keepalive)
-        environ = environ_of(head, body, conn.client, conn.server)
-        answer = Answer(head, stays_open=stays_open)
-        try:
-            answer.take(self.wsgi(environ, answer.start_response))
-            data = answer.encoded()
-        except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
-            _log.critical("answered 500: %s", type(error).__name__)
-            stays_open, answer.status_code = False, HTTPStatus.INTERNAL_SERVER_ERROR
-            data = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
-        try:
-            self._send(conn, data)
-        except OSError:  # the client has gone
-            stays_open = False
-        self.log.access(answer, None, environ, datetime.now() - began)  # noqa: DTZ005 - as above
-        return stays_open
-
-    def _send(self, conn: Any, answer: bytes) -> None:
-        """Send what the kernel has room for. A thread that waited for more would wait for the client."""
-        try:
-            sent = conn.sock.send(answer, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(answer):
-            with self._lock:
-                self._busy[conn].unsent = answer[sent:]
-
-    def _end_at_last_request(self) -> None:
-        self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            _log.info("this worker has answered as many requests as it may, and ends")
-            self.alive = False
-            self.tpool.wake_main()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait while others watch. At a stop gunicorn would wait for an event without looking at the time."""
@@ -228,6 +184,60 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         done.set()
         self.tpool.wake_main()
 
+    # Connections with a thread
+
+    def _answer(self, request: tuple[Any, _Wait, Head, bytes]) -> None:
+        """Answer one request. Runs in a thread."""
+        conn, wait, head, body = request
+        with self._lock:
+            cut = wait.closing
+        try:
+            # Nobody waits any more for the answer to what was cut before its turn came.
+            stays_open = not cut and self._respond(conn, wait, head, body)
+        except BaseException as error:  # noqa: BLE001 - say, one that is meant to end the process: not from here
+            _log.critical("%s in a request", type(error).__name__)
+            stays_open = False
+        with self._lock:
+            del self._busy[conn]
+            if stays_open and not wait.unsent:
+                self._begin_anew(wait)
+                if wait.watched and not wait.rest:
+                    self._waiting[conn] = wait
+                    return
+        self.method_queue.defer(self._take_back, conn, wait, stays_open)
+
+    def _respond(self, conn: Any, wait: _Wait, head: Head, body: bytes) -> bool:
+        """Run the application and send its answer in one piece. Gives whether the connection can be used again."""
+        began = time.monotonic()
+        self._end_at_last_request()
+        stays_open = bool(head.stays_open and self.alive and self._keepalive)
+        environ = environ_of(head, body, conn.client, conn.server)
+        answer = Answer(head, stays_open=stays_open)
+        try:
+            answer.take(self.wsgi(environ, answer.start_response))
+            data = answer.encoded()
+        except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
+            _log.critical("answered 500: %s", type(error).__name__)
+            stays_open, answer.status_code = False, HTTPStatus.INTERNAL_SERVER_ERROR
+            data = refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+        try:
+            wait.unsent = _send(conn.sock, data)
+        except OSError:  # the client has gone
+            stays_open = False
+        self.log.access(answer, None, environ, timedelta(seconds=time.monotonic() - began))
+        return stays_open
+
+    def _end_at_last_request(self) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            _log.info("this worker has answered as many requests as it may, and ends")
+            self.alive = False
+            self.tpool.wake_main()
+
+    def _begin_anew(self, wait: _Wait) -> None:
+        # Also at a stop: a client that was not told to close may be sending its next request.
+        wait.begin_anew(time.monotonic() + (self._keepalive if self.alive else _LINGER))
+
     # Connections without a thread
 
     def _await_request(self, conn: Any, wait: _Wait) -> None:
@@ -239,18 +249,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if wait.watched:
             return
         wait.watched = True
-        try:
-            self.poller.register(conn.sock, event, callback)
-        except KeyError:
-            # gunicorn closes a socket in the thread when an answer breaks off; its number can be used again at once.
-            self.poller.unregister(conn.sock.fileno())
-            self.poller.register(conn.sock, event, callback)
+        self.poller.register(conn.sock, event, callback)
 
     def _stop_watching(self, conn: Any, wait: _Wait) -> None:
         if wait.watched:
             wait.watched = False
-            with suppress(KeyError, ValueError):  # a thread closed it, and perhaps its number has a new owner
-                self.poller.unregister(conn.sock)
+            self.poller.unregister(conn.sock)
 
     def _receive(self, conn: Any, sock: socket.socket) -> None:
         """Read what has come, and pass the request on when it is whole."""
@@ -260,8 +264,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
                 # It is not kept for its next request until it has the answer to this one.
                 busy.watched = False
         if busy:
-            with suppress(KeyError, ValueError):  # as in _stop_watching
-                self.poller.unregister(sock)
+            self.poller.unregister(sock)
         if wait is None or wait.unsent:
             return  # or something else happened to it at the same moment
         try:
@@ -286,8 +289,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._held += len(data)
         try:
             whole = wait.incoming.take()
-        except Refused as refusal:
-            self._refuse(conn, refusal.status)
+        except Refused as error:
+            self._refuse(conn, error.status)
             return
         wait.deadline = wait.begun + (
             min(self.request_timeout, _HEAD_TIMEOUT) if wait.incoming.head is None else self.request_timeout
@@ -311,30 +314,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             del self._waiting[conn]
             self._busy[conn] = wait
         self.tpool.put((conn, wait, head, body))
-
-    def _answer(self, request: tuple[Any, _Wait, Head, bytes]) -> None:
-        """Answer one request. Runs in a thread."""
-        conn, wait, head, body = request
-        with self._lock:
-            cut = wait.closing
-        try:
-            # Nobody waits any more for the answer to what was cut before its turn came.
-            stays_open = not cut and self._respond(conn, head, body)
-        except BaseException as error:  # noqa: BLE001 - say, one that is meant to end the process: not from here
-            _log.critical("%s in a request", type(error).__name__)
-            stays_open = False
-        with self._lock:
-            del self._busy[conn]
-            if stays_open and not wait.unsent:
-                self._begin_anew(wait)
-                if wait.watched and not wait.rest:
-                    self._waiting[conn] = wait
-                    return
-        self.method_queue.defer(self._take_back, conn, wait, stays_open)
-
-    def _begin_anew(self, wait: _Wait) -> None:
-        # Also at a stop: a client that was not told to close may be sending its next request.
-        wait.begin_anew(time.monotonic() + (self._keepalive if self.alive else _LINGER))
 
     def _take_back(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
         if wait.unsent:
@@ -362,9 +341,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if wait is None:
             return  # as in _receive
         try:
-            wait.unsent = wait.unsent[sock.send(wait.unsent, socket.MSG_DONTWAIT) :]
-        except BlockingIOError:
-            return
+            wait.unsent = _send(sock, wait.unsent)
         except OSError:
             self._drop(conn)
             return
@@ -378,7 +355,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def _refuse(self, conn: Any, status: HTTPStatus) -> None:
         _log.info("answered %d to what is no request", status)
         wait = self._forget(conn)
-        _send_refusal(conn.sock, status)
+        with suppress(OSError):  # the client has gone
+            conn.sock.send(refusal(status), socket.MSG_DONTWAIT)
         self._close(conn, wait)
 
     def _close(self, conn: Any, wait: _Wait) -> None:
@@ -423,7 +401,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
 
 def _takes_answers(sock: socket.socket) -> bool:
-    """Whether the kernel has room for an answer; a thread would wait for a client that reads none."""
+    """Whether the kernel has room for an answer; no work is done for a client that reads none."""
     return _is_ready(sock, select.POLLOUT)
 
 
@@ -433,15 +411,10 @@ def _is_ready(sock: socket.socket, event: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _send_refusal(sock: socket.socket, status: HTTPStatus) -> None:
-    with suppress(OSError):  # the client has gone
-        sock.send(_refusal(status), socket.MSG_DONTWAIT)
-
-
-def _refusal(status: HTTPStatus) -> bytes:
-    code = "server_error" if status is HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request"
-    body = json.dumps({"error": code, "error_description": f"{status.phrase}."})
-    return (
-        f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
+def _send(sock: socket.socket, data: bytes) -> bytes:
+    """Send what the kernel has room for, and give the rest: who waited for more would wait for the client."""
+    try:
+        sent = sock.send(data, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        sent = 0
+    return data[sent:]

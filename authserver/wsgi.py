@@ -5,6 +5,7 @@ An answer is made when all of it is there, so that its length is known and it ca
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -59,7 +60,7 @@ def environ_of(head: Head, body: bytes, client: object, server: object) -> dict[
 
 
 class Answer:
-    """One answer: what the application gives, as bytes. gunicorn's names, for its loggers."""
+    """One answer: what the application gives, as bytes. The access log wants `status_code`, and `sent`: of the body."""
 
     def __init__(self, head: Head, *, stays_open: bool) -> None:
         self._head, self._stays_open = head, stays_open
@@ -108,3 +109,13 @@ class Answer:
         if head.count("\r") != ends or head.count("\n") != ends or "\0" in head:
             raise ValueError("a header is more than one line")
         return f"{head}\r\n\r\n".encode("latin-1") + body
+
+
+def refusal(status: HTTPStatus) -> bytes:
+    """The whole answer to what the application is not asked about, or has failed at; then the connection must close."""
+    code = "server_error" if status is HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request"
+    body = json.dumps({"error": code, "error_description": f"{status.phrase}."})
+    return (
+        f"HTTP/1.1 {status} {status.phrase}\r\nDate: {_date(int(time.time()))}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()

@@ -214,16 +214,15 @@ def test_the_wheel_runs_by_itself(repository: Path, tmp_path: Path, make_databas
 
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True, capture_output=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
-        "AUTHSERVER_DATABASE_URL": make_database()
-    }
+    # With it pip would find the package in the repository, and install nothing.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True, capture_output=True, env=environment)
     done = subprocess.run(
         [tmp_path / "venv/bin/authserver", "migrate"],
         check=True,
         capture_output=True,
         text=True,
-        env=environment,
+        env=environment | {"AUTHSERVER_DATABASE_URL": make_database()},
         cwd=tmp_path,
     )
     assert "applied 0001_clients.sql" in done.stdout

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import socket
+import time
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authserver.http_request import Head, Incoming, Refused, read_head
-from authserver.wsgi import Answer, environ_of
+from authserver.wsgi import Answer, environ_of, refusal
 
 CLIENT, SERVER = ("10.0.0.1", 4711), ("10.0.0.2", 8000)
 COMPARED = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL", "CONTENT_TYPE")
@@ -175,6 +179,15 @@ def test_what_is_iterated_is_closed_even_if_it_breaks_off() -> None:
     with pytest.raises(OSError):  # noqa: PT011 - of that kind
         Answer(head(), stays_open=True).take(pieces)
     assert pieces.closed
+
+
+def test_a_refusal_is_an_answer_after_which_the_connection_closes() -> None:
+    status, found, body = read(refusal(HTTPStatus.LENGTH_REQUIRED))
+    assert status == HTTPStatus.LENGTH_REQUIRED
+    assert json.loads(body) == {"error": "invalid_request", "error_description": "Length Required."}
+    assert (found["connection"], found["content-type"]) == ("close", "application/json")
+    assert abs(parsedate_to_datetime(found["date"]).timestamp() - time.time()) < 60
+    assert json.loads(read(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))[2])["error"] == "server_error"
 
 
 def test_a_client_of_http_1_0_is_told_that_the_connection_stays() -> None:

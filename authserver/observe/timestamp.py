@@ -8,8 +8,8 @@ from functools import lru_cache
 
 def timestamp(seconds: float) -> str:
     """Unix seconds as RFC 3339 in UTC, to the millisecond."""
-    second = int(seconds)
-    return f"{_second(second)}.{int((seconds - second) * 1000):03d}+00:00"
+    second, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{_second(second)}.{milliseconds:03d}+00:00"
 
 
 @lru_cache(2)

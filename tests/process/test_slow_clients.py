@@ -97,6 +97,7 @@ def test_t25_what_could_end_in_two_places_is_refused_and_nothing_is_read_on(serv
         received = everything(connection)
         assert status(received) == expected
         assert b"\r\nConnection: close\r\n" in received
+        assert b"\r\nDate: " in received, "RFC 9110 §6.6.1"
         assert received.count(b"HTTP/1.1 ") == 1
 
 
@@ -168,6 +169,12 @@ def test_t25_headers_over_the_limits_are_refused(server, party, head, expected):
         received = answer(connection)
         assert status(received) == expected
         assert b'"error": "invalid_request"' in received
+
+
+def test_t25_a_request_line_over_the_limit_is_refused(server):
+    with server.connect() as connection:
+        connection.sendall(b"GET /health?" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status(everything(connection)) == b"414"
 
 
 def test_t25_a_body_over_the_limit_is_refused_unread(server, party):
