@@ -88,7 +88,9 @@ class Answer:
                 pieces.close()
 
     def encoded(self) -> bytes:
-        """Head and body. Raises ValueError for a header that would be read as something else."""
+        """Head and body. Raises ValueError for no status, or a header that would be read as something else."""
+        if not self.status:
+            raise ValueError("the answer was never begun")
         body = b"".join(self._pieces)
         length: str | None = str(len(body))
         if self._head.method == "HEAD" or self.status_code in _NO_BODY:

@@ -12,6 +12,8 @@ def app(environ, start_response):
         raise ValueError("{SECRET}")
     if path == "/ends":
         raise SystemExit("{SECRET}")
+    if path == "/silent":
+        return [b"whole"]
     start_response("200 OK", [("X", "a\\r\\nY: {SECRET}" if path == "/header" else "a")])
     if path == "/twice":
         start_response("200 OK", [])
@@ -43,7 +45,7 @@ def answered(server, method: str, path: str) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("path", ["/raises", "/header", "/twice", "/half"])
+@pytest.mark.parametrize("path", ["/raises", "/header", "/twice", "/half", "/silent"])
 def test_a_client_gets_an_error_and_nothing_of_what_was_begun(server, method, path):
     head, _, body = answered(server, method, path).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n")
