@@ -70,6 +70,9 @@ def read_head(received: bytes) -> Head:
     # RFC 9112 §3.2
     if len(fields.get("host", ())) != 1 and (minor_version == "1" or "host" in fields):
         raise Refused(HTTPStatus.BAD_REQUEST)
+    # RFC 9110 §5.3: joined they would be one value that neither is, and pass for a form.
+    if len(fields.get("content-type", ())) > 1:
+        raise Refused(HTTPStatus.BAD_REQUEST)
     path, query = _path_and_query(target)
     length = _length(fields, minor_version)
     waits = "expect" in fields and _waits_to_go_on(fields["expect"], minor_version)

@@ -37,6 +37,7 @@ def environ_of(head: Head, body: bytes, client: object, server: object) -> dict[
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(head.path).decode("latin-1") if "%" in head.path else head.path,
         "QUERY_STRING": head.query,
+        "RAW_URI": f"{head.path}?{head.query}" if head.query else head.path,  # OpenTelemetry's http.target
         "SERVER_PROTOCOL": f"HTTP/1.{head.minor_version}",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
@@ -89,16 +90,20 @@ class Answer:
                 pieces.close()
 
     def encoded(self) -> bytes:
-        """Head and body. Raises ValueError for a header that would be read as something else."""
+        """Head and body. Raises ValueError for no status, or a header that would be read as something else."""
+        if not self.status:
+            raise ValueError("the answer was never begun")
         body = b"".join(self._pieces)
-        length = str(len(body))
+        length: str | None = str(len(body))
         if self._head.method == "HEAD" or self.status_code in _NO_BODY:
+            # RFC 9110 §8.6: a cache may believe it. Of nothing it is not known how long the body of a GET would be.
+            of_body = length if body else None
+            length = next((value for name, value in self._headers if name.lower() == "content-length"), of_body)
             body = b""
-            length = next((value for name, value in self._headers if name.lower() == "content-length"), length)
         self.sent = len(body)
         lines = [f"HTTP/1.1 {self.status}", f"Date: {_date(int(time.time()))}"]
         lines += [f"{name}: {value}" for name, value in self._headers if name.lower() not in _OURS]
-        if self.status_code != HTTPStatus.NO_CONTENT:
+        if length is not None and self.status_code != HTTPStatus.NO_CONTENT:
             lines.append(f"Content-Length: {length}")
         if not self._stays_open:
             lines.append("Connection: close")

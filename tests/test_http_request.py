@@ -56,6 +56,7 @@ def test_a_body_is_as_long_as_announced_and_the_rest_is_the_next_request(length:
         (b"GET / HTTP/1.1", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a", 400),
         (b"GET / HTTP/1.1\r\nHost:a\r\n b", 400),
+        (HEAD + b"Content-Type: application/x-www-form-urlencoded;\r\ncontent-type: text/plain", 400),
         (b"GET  / HTTP/1.1\r\nHost: a", 400),
         (b"GET / HTTP/2.0\r\nHost: a", 400),
         (b"GET /", 400),

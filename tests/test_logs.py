@@ -97,5 +97,10 @@ def test_concealing_twice_changes_nothing(text: str) -> None:
     assert conceal(conceal(text)) == conceal(text)
 
 
+@pytest.mark.parametrize("marker", ["a\u017fcs_", "A\u017fat_", "a\u017fia_", "a\u017fra_"])
+def test_a_letter_that_is_the_same_in_another_case_hides_no_credential(marker: str) -> None:
+    assert conceal(f"no {marker}k3Yb-Zq_") == f"no {marker}…"
+
+
 def test_what_is_no_credential_stays() -> None:
     assert conceal("GET /clients/register/service-a 200 as_x eye") == "GET /clients/register/service-a 200 as_x eye"

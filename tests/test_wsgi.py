@@ -153,6 +153,26 @@ def test_a_wrong_length_is_not_passed_on(length: str) -> None:
     assert read(answer.encoded())[2] == b"abc"
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "length", "body", "told"),
+    [
+        ("GET", "304 Not Modified", None, b"", None),
+        ("GET", "304 Not Modified", "7", b"", "7"),
+        ("HEAD", "200 OK", None, b"", None),
+        ("HEAD", "200 OK", None, b"abc", "3"),
+        ("HEAD", "200 OK", "7", b"", "7"),
+        ("GET", "200 OK", None, b"", "0"),
+    ],
+)
+def test_a_length_is_told_only_if_it_is_the_one_that_a_get_would_have(
+    method: str, status: str, length: str | None, body: bytes, told: str | None
+) -> None:
+    answer = Answer(head(method), stays_open=True)
+    answer.start_response(status, [("Content-Length", length)] if length else [])
+    answer.take([body])
+    assert read(answer.encoded(), method)[1].get("content-length") == told
+
+
 def test_an_error_takes_the_place_of_what_was_begun() -> None:
     answer = Answer(head(), stays_open=True)
     answer.start_response("200 OK", [("X", "y")])(b"half")

@@ -78,8 +78,9 @@ def read_opaque_token(token: str) -> int | None:
 
 def conceal(text: str) -> str:
     """The text with nothing but the marker left of what looks like a secret or token of ours, or like a JWT."""
-    # What has neither marker in any case has no credential, and most texts have not.
-    lower = text.lower()
-    if "as" not in lower and "eyj" not in lower:
+    # What has neither marker in any case has no credential, and most texts have not. Folded, not in lower case: to the
+    # regular expression a long s is an s.
+    folded = text.casefold()
+    if "as" not in folded and "eyj" not in folded:
         return text
     return _RECOGNISABLE.sub(lambda match: f"{match[1] or match[2]}…", text)

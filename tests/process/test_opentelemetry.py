@@ -73,7 +73,7 @@ def test_a_token_request_and_its_statement_are_spans_of_the_callers_trace(traced
         lambda: collector.holds(b"POST /oauth/token", b"INSERT INTO access_tokens", bytes.fromhex(TRACE)), "the spans"
     )
     assert {path for path, _ in collector.received} == {"/v1/traces"}
-    assert collector.holds(b"authserver", b"http.route", conceal(party.secret).encode())
+    assert collector.holds(b"authserver", b"http.route", b"http.target", conceal(party.secret).encode())
     token = answer.json()["access_token"]
     for secret in (party.secret, token, party.basic):
         assert not collector.holds(secret[5:25].encode())
