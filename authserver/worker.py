@@ -210,12 +210,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         """Run the application and send its answer in one piece. Gives whether the connection can be used again."""
         began = time.monotonic()
         self._end_at_last_request()
-        stays_open = bool(head.stays_open and self.alive and self._keepalive)
         environ = environ_of(head, body, conn.client, conn.server)
-        answer = Answer(head, stays_open=stays_open)
+        answer = Answer(head)
         try:
             answer.take(self.wsgi(environ, answer.start_response))
-            data = answer.encoded()
+            # Only now: a stop may have begun meanwhile.
+            stays_open = bool(head.stays_open and self.alive and self._keepalive)
+            data = answer.encoded(stays_open=stays_open)
         except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
             _log.critical("answered 500: %s", type(error).__name__)
             stays_open, answer.status_code = False, HTTPStatus.INTERNAL_SERVER_ERROR

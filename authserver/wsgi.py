@@ -63,8 +63,8 @@ def environ_of(head: Head, body: bytes, client: object, server: object) -> dict[
 class Answer:
     """One answer: what the application gives, as bytes. The access log wants `status_code`, and `sent`: of the body."""
 
-    def __init__(self, head: Head, *, stays_open: bool) -> None:
-        self._head, self._stays_open = head, stays_open
+    def __init__(self, head: Head) -> None:
+        self._head = head
         self._pieces: list[bytes] = []
         self._headers: list[tuple[str, str]] = []
         self.status = ""
@@ -89,8 +89,11 @@ class Answer:
             if hasattr(pieces, "close"):
                 pieces.close()
 
-    def encoded(self) -> bytes:
-        """Head and body. Raises ValueError for no status, or a header that would be read as something else."""
+    def encoded(self, *, stays_open: bool) -> bytes:
+        """Head and body; `stays_open` as the client is told of the connection.
+
+        Raises ValueError for no status, or a header that would be read as something else.
+        """
         if not self.status:
             raise ValueError("the answer was never begun")
         body = b"".join(self._pieces)
@@ -105,7 +108,7 @@ class Answer:
         lines += [f"{name}: {value}" for name, value in self._headers if name.lower() not in _OURS]
         if length is not None and self.status_code != HTTPStatus.NO_CONTENT:
             lines.append(f"Content-Length: {length}")
-        if not self._stays_open:
+        if not stays_open:
             lines.append("Connection: close")
         elif self._head.minor_version == "0":
             lines.append("Connection: keep-alive")

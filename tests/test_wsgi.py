@@ -123,11 +123,11 @@ def read(data: bytes, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
 def test_a_client_reads_what_the_application_said(
     method: str, status: str, given_values: list[str], pieces: list[bytes], stays_open: bool
 ) -> None:
-    answer, body = Answer(head(method), stays_open=stays_open), b"".join(pieces)
+    answer, body = Answer(head(method)), b"".join(pieces)
     fields = [(f"X-{number}", value) for number, value in enumerate(given_values)]
     answer.start_response(status, [*fields, ("Content-Length", str(len(body))), ("Transfer-Encoding", "chunked")])
     answer.take(pieces)
-    code, found, received = read(answer.encoded(), method)
+    code, found, received = read(answer.encoded(stays_open=stays_open), method)
     assert code == answer.status_code == int(status[:3])
     assert {name: found[name.lower()].strip() for name, _ in fields} == {n: v.strip() for n, v in fields}
     assert received == (b"" if method == "HEAD" or code in (204, 304) else body)
@@ -139,18 +139,18 @@ def test_a_client_reads_what_the_application_said(
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b", "\u20ac"])
 def test_no_value_makes_another_header(value: str) -> None:
-    answer = Answer(head(), stays_open=True)
+    answer = Answer(head())
     answer.start_response("200 OK", [("X", value)])
     with pytest.raises(ValueError):  # noqa: PT011 - of two kinds
-        answer.encoded()
+        answer.encoded(stays_open=True)
 
 
 @pytest.mark.parametrize("length", ["0", "1", "99"])
 def test_a_wrong_length_is_not_passed_on(length: str) -> None:
-    answer = Answer(head(), stays_open=True)
+    answer = Answer(head())
     answer.start_response("200 OK", [("content-length", length)])
     answer.take([b"abc"])
-    assert read(answer.encoded())[2] == b"abc"
+    assert read(answer.encoded(stays_open=True))[2] == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -167,20 +167,20 @@ def test_a_wrong_length_is_not_passed_on(length: str) -> None:
 def test_a_length_is_told_only_if_it_is_the_one_that_a_get_would_have(
     method: str, status: str, length: str | None, body: bytes, told: str | None
 ) -> None:
-    answer = Answer(head(method), stays_open=True)
+    answer = Answer(head(method))
     answer.start_response(status, [("Content-Length", length)] if length else [])
     answer.take([body])
-    assert read(answer.encoded(), method)[1].get("content-length") == told
+    assert read(answer.encoded(stays_open=True), method)[1].get("content-length") == told
 
 
 def test_an_error_takes_the_place_of_what_was_begun() -> None:
-    answer = Answer(head(), stays_open=True)
+    answer = Answer(head())
     answer.start_response("200 OK", [("X", "y")])(b"half")
     with pytest.raises(AssertionError):
         answer.start_response("200 OK", [])
     answer.start_response("500 No", [], (ValueError, ValueError(), None))
     answer.take([b"all"])
-    status, found, body = read(answer.encoded())
+    status, found, body = read(answer.encoded(stays_open=True))
     assert (status, body, "x" in found) == (500, b"all", False)
 
 
@@ -197,7 +197,7 @@ def test_what_is_iterated_is_closed_even_if_it_breaks_off() -> None:
 
     pieces = Broken()
     with pytest.raises(OSError):  # noqa: PT011 - of that kind
-        Answer(head(), stays_open=True).take(pieces)
+        Answer(head()).take(pieces)
     assert pieces.closed
 
 
@@ -211,9 +211,9 @@ def test_a_refusal_is_an_answer_after_which_the_connection_closes() -> None:
 
 
 def test_a_client_of_http_1_0_is_told_that_the_connection_stays() -> None:
-    answer = Answer(head(version=0), stays_open=True)
+    answer = Answer(head(version=0))
     answer.start_response("200 OK", [])
-    assert read(answer.encoded())[1]["connection"] == "keep-alive"
+    assert read(answer.encoded(stays_open=True))[1]["connection"] == "keep-alive"
 
 
 def test_a_socket_of_unix_has_no_addresses() -> None:
