@@ -29,6 +29,7 @@ from authserver.web.docs import DOCUMENTATION, DocumentationEndpoint
 from authserver.web.errors import add_error_handlers
 from authserver.web.form_endpoint import FormEndpoint
 from authserver.web.health import Health, Ready
+from authserver.web.held_answers import HeldAnswers
 from authserver.web.introspect import IntrospectionEndpoint
 from authserver.web.jwks import JWKSEndpoint
 from authserver.web.metadata import MetadataEndpoint
@@ -50,7 +51,7 @@ def create_app(server: AuthorizationServer, *, api_docs: bool = False, metrics: 
     Connects to nothing until the first request needs it.
     """
     observation = Observation(server.audit, ClientAddress(server.policy.trusted_proxies), metrics)
-    app: WSGIApp = falcon.App(middleware=[observation, CommonHeaders()])
+    app: WSGIApp = falcon.App(middleware=[observation, HeldAnswers(server.database), CommonHeaders()])
     add_error_handlers(app)
     # A method that a resource has no responder for goes to its on_request, where it has one.
     app.router_options.default_to_on_request = True
@@ -103,7 +104,6 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
         key_encryption=config.key_encryption_key,
         signing_algorithm=config.signing_algorithm,
         tokens_per_minute=config.tokens_per_minute,
-        durable_tokens=config.durable_tokens,
         trusted_proxies=config.forwarded_allow_ips,
     )
     database = _make_database(config, metrics.round_trip if metrics else None)

@@ -199,12 +199,6 @@ SETTINGS: tuple[Setting, ...] = (
         _integer(0, 1_000_000),
     ),
     Setting(
-        "DURABLE_TOKENS",
-        "0",
-        "1: an opaque token is issued when PostgreSQL has it on disk. 0: sooner; a crash may forget the last second's.",
-        _switch,
-    ),
-    Setting(
         "INITIAL_ACCESS_TOKEN",
         "",
         "Bearer token that may register clients, beside those made with the command line. Empty: none.",
@@ -309,7 +303,6 @@ class Config:
     issuer: str
     access_token_lifetime: int
     tokens_per_minute: int
-    durable_tokens: bool
     initial_access_token: str | None = field(repr=False)
     key_encryption_key: KeyEncryption | None = field(repr=False)
     signing_algorithm: str

@@ -39,14 +39,20 @@ class Watch:
     """So many threads, which do work; and the main thread, which does none and watches while no other can."""
 
     def __init__(
-        self, number: int, look: Callable[[float], None], act: Callable[[Any], None], interrupt: Callable[[], None]
+        self,
+        number: int,
+        look: Callable[[float], None],
+        act: Callable[[Any], None],
+        settle: Callable[[], bool],
+        interrupt: Callable[[], None],
     ) -> None:
         """`look` waits for so many seconds at the most and puts the work that it finds; `interrupt` makes it return.
 
-        `act` does a piece of work. What either raises is raised in the main thread: with a thread fewer each time, a
+        `act` does a piece of work; `settle` does what several pieces left to be done for all of them, and gives whether
+        there was anything. What any of them raises is raised in the main thread: with a thread fewer each time, a
         process would in the end answer nobody, and look alive.
         """
-        self._look_for, self._act, self._interrupt = look, act, interrupt
+        self._look_for, self._act, self._settle, self._interrupt = look, act, settle, interrupt
         self._lock = threading.Lock()
         self._main: Turn = SimpleQueue()
         # The rest is changed under the lock. Who was idle last is woken first: its memory and connections are warm.
@@ -64,6 +70,11 @@ class Watch:
     def put(self, work: Any) -> None:
         """Add work, in `look`."""
         self._work.append(work)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is more to do."""
+        return bool(self._work)
 
     def stand_in(self, timeout: float) -> None:
         """For the main thread to call again and again: wait, or watch while no other thread can; in seconds."""
@@ -126,6 +137,12 @@ class Watch:
                 if watches:
                     self._acts_since = time.monotonic()
                 return self._work.popleft()
+        if self._settle():
+            return None  # and perhaps waited, and passed the watch on
+        with self._lock:
+            watches = self._watcher is turn
+            if self._work:
+                return None
             if watches:
                 self._acts_since = math.inf
             else:

@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from gunicorn.workers import gthread
 
 from authserver.http_request import Head, Incoming, Refused
 from authserver.watch import Watch
-from authserver.wsgi import Answer, environ_of, refusal
+from authserver.wsgi import HOLD_FOR, Answer, environ_of, refusal
 
 _log = logging.getLogger("authserver.worker")
 
@@ -46,6 +47,8 @@ _LINGER = 1.0
 _HEAD_TIMEOUT = 5.0
 # How often, at the most, it is looked for what is over its time; in seconds.
 _SWEEP = 0.1
+# An answer that waits for others to wait with it waits no longer than this, in seconds.
+_HOLD = 0.01
 _CHUNK = 16384
 # All requests that are not whole, and answers that are not sent whole, together may hold this much, in bytes.
 _MAX_HELD = 16 * 1024 * 1024
@@ -72,6 +75,28 @@ class _Wait:
         self.deadline, self.begun, self.incoming = deadline, None, Incoming()
 
 
+@dataclass(eq=False, slots=True)
+class _Exchange:
+    """A request that has a thread, and the answer to it, which is held until what is in `held_for` was called."""
+
+    conn: Any
+    wait: _Wait
+    head: Head
+    body: bytes
+    answer: Answer
+    environ: dict[str, Any] = field(default_factory=dict)
+    began: float = 0.0
+    held_for: list[Callable[[], None]] = field(default_factory=list)
+    data: bytes = b""
+    stays_open: bool = False
+
+    def fail(self, status: HTTPStatus) -> None:
+        """Answer so instead."""
+        self.data, self.stays_open, self.answer.status_code = refusal(status), False, status
+        if self.head.method == "HEAD":  # a proxy would take the body for the next answer
+            self.data = self.data[: self.data.index(b"\r\n\r\n") + 4]
+
+
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     """See the module. `request_timeout` is set from the settings by the gunicorn configuration."""
 
@@ -86,6 +111,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._waiting: dict[Any, _Wait] = {}
         self._busy: dict[Any, _Wait] = {}
         self._lock = threading.Lock()
+        self._held_answers: deque[_Exchange] = deque()
         self._keepalive = self.cfg.keepalive  # gunicorn takes long to look a setting up
         self._held = 0
         self._next_sweep = 0.0
@@ -101,7 +127,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def get_thread_pool(self) -> Watch:
         """The threads that watch and answer."""
-        return Watch(self.cfg.threads, self._look, self._answer, lambda: self.method_queue.defer(lambda: None))
+        return Watch(
+            self.cfg.threads, self._look, self._answer, self._settle, lambda: self.method_queue.defer(lambda: None)
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the stop that a signal asks for."""
@@ -186,17 +214,81 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     # Connections with a thread
 
-    def _answer(self, request: tuple[Any, _Wait, Head, bytes]) -> None:
-        """Answer one request. Runs in a thread."""
-        conn, wait, head, body = request
+    def _answer(self, exchange: _Exchange) -> None:
+        """Answer one request, or hold the answer. Runs in a thread."""
         with self._lock:
-            cut = wait.closing
+            cut = exchange.wait.closing
         try:
             # Nobody waits any more for the answer to what was cut before its turn came.
-            stays_open = not cut and self._respond(conn, wait, head, body)
+            if not cut:
+                self._run(exchange)
         except BaseException as error:  # noqa: BLE001 - say, one that is meant to end the process: not from here
             _log.critical("%s in a request", type(error).__name__)
-            stays_open = False
+            cut = True
+        if cut:
+            self._release(exchange)
+        elif exchange.held_for:
+            self._held_answers.append(exchange)
+        else:
+            self._send_answer(exchange)
+        if self._held_answers and self._is_held_long():
+            self._settle()
+
+    def _run(self, exchange: _Exchange) -> None:
+        """Let the application make the answer."""
+        head, conn, answer = exchange.head, exchange.conn, exchange.answer
+        exchange.began = time.monotonic()
+        self._end_at_last_request()
+        exchange.environ = environ_of(head, exchange.body, conn.client, conn.server)
+        # One that is alone has nobody to wait together with.
+        if self._held_answers or self.tpool.has_work:
+            exchange.environ[HOLD_FOR] = exchange.held_for.append
+        try:
+            answer.take(self.wsgi(exchange.environ, answer.start_response))
+            # Only now: a stop may have begun meanwhile.
+            exchange.stays_open = bool(head.stays_open and self.alive and self._keepalive)
+            exchange.data = answer.encoded(stays_open=exchange.stays_open)
+        except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
+            _log.critical("answered 500: %s", type(error).__name__)
+            exchange.fail(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _is_held_long(self) -> bool:
+        try:
+            return self._held_answers[0].began + _HOLD < time.monotonic()
+        except IndexError:  # another thread has just sent it
+            return False
+
+    def _settle(self) -> bool:
+        """Wait, once for all, for what answers are held for, and send them. Runs in any thread that has no work."""
+        held = []
+        with suppress(IndexError):  # the end; others may be at it, too
+            while True:
+                held.append(self._held_answers.popleft())
+        if not held:
+            return False
+        try:
+            # What was named after the first is the same: there is one application, and it has one thing to wait for.
+            held[0].held_for[0]()
+        except Exception as error:  # noqa: BLE001 - whatever it is, these answers must not be given
+            _log.error("answered 503 to %d: %s", len(held), error)
+            for exchange in held:
+                exchange.fail(HTTPStatus.SERVICE_UNAVAILABLE)
+        for exchange in held:
+            self._send_answer(exchange)
+        return True
+
+    def _send_answer(self, exchange: _Exchange) -> None:
+        """Send it in one piece, and go on with the connection."""
+        try:
+            exchange.wait.unsent = _send(exchange.conn.sock, exchange.data)
+        except OSError:  # the client has gone
+            exchange.stays_open = False
+        took = timedelta(seconds=time.monotonic() - exchange.began)
+        self.log.access(exchange.answer, None, exchange.environ, took)
+        self._release(exchange)
+
+    def _release(self, exchange: _Exchange) -> None:
+        conn, wait, stays_open = exchange.conn, exchange.wait, exchange.stays_open
         with self._lock:
             del self._busy[conn]
             if stays_open and not wait.unsent:
@@ -205,30 +297,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
                     self._waiting[conn] = wait
                     return
         self.method_queue.defer(self._take_back, conn, wait, stays_open)
-
-    def _respond(self, conn: Any, wait: _Wait, head: Head, body: bytes) -> bool:
-        """Run the application and send its answer in one piece. Gives whether the connection can be used again."""
-        began = time.monotonic()
-        self._end_at_last_request()
-        environ = environ_of(head, body, conn.client, conn.server)
-        answer = Answer(head)
-        try:
-            answer.take(self.wsgi(environ, answer.start_response))
-            # Only now: a stop may have begun meanwhile.
-            stays_open = bool(head.stays_open and self.alive and self._keepalive)
-            data = answer.encoded(stays_open=stays_open)
-        except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
-            _log.critical("answered 500: %s", type(error).__name__)
-            stays_open, answer.status_code = False, HTTPStatus.INTERNAL_SERVER_ERROR
-            data = refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
-            if head.method == "HEAD":  # a proxy would take the body for the next answer
-                data = data[: data.index(b"\r\n\r\n") + 4]
-        try:
-            wait.unsent = _send(conn.sock, data)
-        except OSError:  # the client has gone
-            stays_open = False
-        self.log.access(answer, None, environ, timedelta(seconds=time.monotonic() - began))
-        return stays_open
 
     def _end_at_last_request(self) -> None:
         self.nr += 1
@@ -316,7 +384,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         with self._lock:
             del self._waiting[conn]
             self._busy[conn] = wait
-        self.tpool.put((conn, wait, head, body))
+        self.tpool.put(_Exchange(conn, wait, head, body, Answer(head)))
 
     def _take_back(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
         if wait.unsent:

@@ -18,10 +18,17 @@ from urllib.parse import unquote_to_bytes
 
 from authserver.http_request import Head
 
+# In the environment now and then, where several requests are at hand: a callable to be given one that waits, which will
+# be called, once for several answers, before the answer is given.
+HOLD_FOR = "authserver.hold_for"
 # Of this connection, and not the application's to say (PEP 3333).
 _OURS = frozenset(
     ("connection", "content-length", "date", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
+_CODES = {
+    HTTPStatus.INTERNAL_SERVER_ERROR: "server_error",
+    HTTPStatus.SERVICE_UNAVAILABLE: "temporarily_unavailable",
+}
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
@@ -121,9 +128,9 @@ class Answer:
 
 def refusal(status: HTTPStatus) -> bytes:
     """The whole answer to what the application is not asked about, or has failed at; then the connection must close."""
-    code = "server_error" if status is HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request"
-    body = json.dumps({"error": code, "error_description": f"{status.phrase}."})
+    body = json.dumps({"error": _CODES.get(status, "invalid_request"), "error_description": f"{status.phrase}."})
+    retry = "Retry-After: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
     return (
         f"HTTP/1.1 {status} {status.phrase}\r\nDate: {_date(int(time.time()))}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        f"Content-Type: application/json\r\nCache-Control: no-store\r\n{retry}Content-Length: {len(body)}\r\n\r\n{body}"
     ).encode()

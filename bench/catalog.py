@@ -18,7 +18,6 @@ OURS = {
             (f"revoke-{token_format}-{kind}", f"revoke, {token_format}, {proof}"),
         )
     },
-    "token-durable-secret": "token, opaque and durable, secret",
     "protected-public": "/public",
     "protected-introspect": "/protected, introspecting each time",
     "protected-cached": "/protected, cached, with feed",

@@ -76,18 +76,6 @@ def rows(stack: Stack, issuing: Issuing) -> list[Row]:
     return found
 
 
-def durable(stack: Stack, issuing: Issuing) -> Row:
-    """Start a server that issues opaque tokens only when they are on disk."""
-    url = f"http://127.0.0.1:{free_port()}"
-    settings = stack.serving | {"AUTHSERVER_BIND": url.removeprefix("http://"), "AUTHSERVER_DURABLE_TOKENS": "1"}
-    server = Server(["authserver", "serve"], settings, stack.directory / "durable.log", url)
-    stack.servers.append(server)
-    server.wait_until_ready()
-    contender = Contender("authserver, durable tokens", server.process.pid, "postgres")
-    party = _register(stack, "bench-durable", "opaque", "secret")
-    return _Endpoint(url, contender, issuing, party, "opaque").token("token-durable-secret")
-
-
 def _register(stack: Stack, client_id: str, token_format: str, kind: str) -> Party:
     options = ["--scope", "read", "--audience", RESOURCE, "--access-token-format", token_format]
     if kind == "secret":

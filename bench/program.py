@@ -78,7 +78,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             ours.ceiling(stack),
             ours.plain_gunicorn(stack),
             *ours.rows(stack, issuing),
-            ours.durable(stack, issuing),
             *protected.rows(stack, issuing),
         ]
         versions: dict[str, str] = {}

@@ -93,8 +93,8 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
 
 
 _OURS = {
-    "token": {"token-opaque-secret": "", "token-durable-secret": ", durable here as there"},
-    "introspect": {"introspect-opaque-active-secret": ""},
+    "token": "token-opaque-secret",
+    "introspect": "introspect-opaque-active-secret",
 }
 _SHOWN = ("introspect-opaque-active-secret", "token-opaque-secret", "token-jwt-secret")
 
@@ -104,11 +104,11 @@ def beside_peers(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]
     by_key = {row["key"]: row for row in rows}
     found = []
     for row in rows:
-        for key, how in _OURS.get(row["key"].rpartition("-")[2], {}).items():
-            if row["contender"].startswith("peer") and (ours := by_key.get(key)):
-                median, low, high = _times(ours, row)
-                faster = "" if median >= 1 else " (the peer is faster)"
-                found.append((f"{row['name']}{how}", f"{median:.2f}{faster}", f"{low:.2f}-{high:.2f}"))
+        ours = by_key.get(_OURS.get(row["key"].rpartition("-")[2], ""))
+        if row["contender"].startswith("peer") and ours:
+            median, low, high = _times(ours, row)
+            faster = "" if median >= 1 else " (the peer is faster)"
+            found.append((row["name"], f"{median:.2f}{faster}", f"{low:.2f}-{high:.2f}"))
     return found
 
 

@@ -28,7 +28,7 @@ MAY_USE = {
     "fetch": {"oauth"},
     "observe": {"oauth"},
     "flows": {"oauth", "store", "migrate", "fetch", "observe"},
-    "web": {"flows", "oauth", "store", "config", "observe"},
+    "web": {"flows", "oauth", "store", "config", "observe", "wsgi"},
     "cli": {"fetch", "flows", "migrate", "config", "dev", "store", "oauth", "observe"},
     "dev": set(),
     "migrate": {"store"},

@@ -52,8 +52,6 @@ class Policy:
     failures_per_minute: int = 10
     # Of each client that has no number of its own; 0: as many as it likes.
     tokens_per_minute: int = 0
-    # Whether opaque tokens outlive a crash of PostgreSQL.
-    durable_tokens: bool = False
     # Proxies that may say for whom they ask: networks separated by commas, or *.
     trusted_proxies: str = ""
 
@@ -131,7 +129,7 @@ def make_server(
         authentication_failures=failures,
         fetcher=fetcher,
         trusted_issuers=trusted_issuers,
-        access_tokens=AccessTokens(database, durable=policy.durable_tokens),
+        access_tokens=AccessTokens(database),
         revocations=Revocations(database),
         signing_keys=signing_keys,
         key_ring=KeyRingCache(signing_keys, policy.key_encryption),

@@ -17,9 +17,8 @@ class StaleClient(Exception):
 class AccessTokens:
     """The opaque access tokens of one database. Every method may raise StaleClient and Unavailable."""
 
-    def __init__(self, database: Database, *, durable: bool = False) -> None:
-        """`durable`: a token is only added when PostgreSQL has it on disk, and not when it is there to be found."""
-        self._database, self._durable = database, durable
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def add(self, token_hash: bytes, token: AccessToken, client: Client) -> None:
         """Store a token that is being issued to a client."""
@@ -33,7 +32,7 @@ class AccessTokens:
                 "issued_at": token.issued_at,
                 "scope": token.scope,
                 "audience": list(token.audience),
-                "durable": self._durable,
+                "must_wait": self._database.must_wait(),
             },
         )
         if row is None:

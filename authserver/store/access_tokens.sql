@@ -3,14 +3,13 @@
 
 -- name: insert
 -- No row returned: the client changed or is gone. A repeated statement (the connection broke after the commit)
--- finds its own row and is content. Unless it is to be durable, its commit does not wait for the disk: others see
--- the row at once, and only a crash of PostgreSQL can lose it, with which the token is inactive.
+-- finds its own row and is content. Where the answer waits for the disk, this commit need not.
 WITH client AS (SELECT id FROM clients WHERE id = %(client)s AND version = %(version)s),
      stored AS (
          INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience)
          SELECT %(expires_at)s, %(token_hash)s, id, %(issued_at)s, %(scope)s, %(audience)s FROM client
          ON CONFLICT (expires_at, token_hash) DO NOTHING)
-SELECT CASE WHEN NOT %(durable)s THEN set_config('synchronous_commit', 'off', true) END FROM client
+SELECT CASE WHEN NOT %(must_wait)s THEN set_config('synchronous_commit', 'off', true) END FROM client
 
 -- name: find
 -- One partition, one index probe. The join with the owner is what makes the tokens of a deleted client inactive.

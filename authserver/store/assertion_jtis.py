@@ -28,9 +28,9 @@ class AssertionJtis:
         self._database = database
 
     def use(self, assertion: SingleUse, client: Client, used_by: bytes) -> None:
-        """Use an assertion up; committed when this returns. The same `used_by` may do so again.
+        """Use an assertion up; committed when this returns, on disk when the request is answered.
 
-        Raises Replayed, StaleClient, Unavailable.
+        The same `used_by` may do so again. Raises Replayed, StaleClient, Unavailable.
         """
         row = self._database.fetch_one(
             _SQL["use"],
@@ -41,6 +41,7 @@ class AssertionJtis:
                 "width": WINDOW,
                 "jti_hash": assertion.jti_hash,
                 "used_by": used_by,
+                "must_wait": self._database.must_wait(),
             },
         )
         if row is None:

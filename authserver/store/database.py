@@ -22,8 +22,14 @@ from psycopg.rows import TupleRow
 from authserver.store.patience import Patience
 from authserver.store.prepared import NoAnswer, Parameters, PreparedStatements
 
+HoldFor = Callable[[Callable[[], None]], None]
+"""Holds the answer to a request until what it is given has been called, once for several answers."""
+
 T = TypeVar("T")
 RV = TypeVar("RV")
+
+# Writes next to nothing, and its commit waits for the disk: for all that was committed before, too.
+_FLUSH: LiteralString = "SELECT pg_logical_emit_message(true, 'authserver', '')"
 
 CONNECT_TIMEOUT = 2  # seconds; libpq takes whole seconds, and 2 is the least it accepts
 STATEMENT_TIMEOUT = 3.0  # seconds, on the server
@@ -106,6 +112,7 @@ class Database:
         self._probe = threading.Lock()
         self._observe, self._patience = observe, Patience(before_waiting)
         self._busy: set[int] = set()
+        self._may_flush = True
         self._next_connect = 0.0
 
     def apart(self) -> Database:
@@ -120,6 +127,30 @@ class Database:
     def fetch_all(self, query: LiteralString, parameters: Parameters | None = None) -> list[TupleRow]:
         """Like `fetch_one`, for all rows."""
         return self._rows(query, parameters)
+
+    def begin_request(self, hold_for: HoldFor | None) -> None:
+        """What this thread does from now on is a request. `hold_for` is given where its answer can be held."""
+        self._local.hold_for = hold_for
+
+    def must_wait(self) -> bool:
+        """Whether a commit that must be on disk when the request is answered has to wait for that itself.
+
+        If not, the answer will: several then wait for the disk at once, and no thread for each.
+        """
+        hold_for: HoldFor | None = getattr(self._local, "hold_for", None)
+        if hold_for is None or not self._may_flush:
+            return True
+        hold_for(self.flush)
+        return False
+
+    def flush(self) -> None:
+        """Wait until all that was committed before is on disk. Raises Unavailable."""
+        try:
+            self.fetch_one(_FLUSH)
+        except Unavailable as error:
+            # Somebody took from all roles what all have; then each commit waits by itself.
+            self._may_flush = self._may_flush and not isinstance(error.__cause__, errors.InsufficientPrivilege)
+            raise
 
     def connections(self) -> tuple[int, int]:
         """How many connections are open, and how many of them wait for an answer."""

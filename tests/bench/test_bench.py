@@ -59,7 +59,7 @@ def test_what_there_is_is_told_without_installing_anything(
 def test_the_rows_that_are_named_are_those_that_are_measured(tmp_path: Path) -> None:
     with Stack(tmp_path / "stack") as stack, closing(Issuing(stack.environment)) as issuing:
         rows = [ours.ceiling(stack), ours.plain_gunicorn(stack), *ours.rows(stack, issuing)]
-        rows += [ours.durable(stack, issuing), *protected.rows(stack, issuing)]
+        rows += [*protected.rows(stack, issuing)]
     assert {row.key: row.name for row in rows} == OURS
 
 

@@ -1,17 +1,25 @@
-"""What an answer promises when PostgreSQL crashes right after it: all but the newest tokens, and these if so set."""
+"""What was answered outlives a crash of PostgreSQL: a commit waits for the disk, or several answers wait together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
 import pytest
+import requests
 
 from authserver.dev.postgres import EmbeddedPostgres
 
 OwnPostgres = tuple[EmbeddedPostgres, Callable[[str], str]]
 NAME = "durability_test"
+MANY = 16
+OK = b"HTTP/1.1 200"
 # Notes, as each transaction commits, whether the commit is going to wait for the disk.
 NOTE = """
 CREATE TABLE IF NOT EXISTS public.noted (waits text);
@@ -34,14 +42,34 @@ def own_postgres(make_postgres: Callable[[], OwnPostgres]) -> OwnPostgres:
     return make_postgres()
 
 
-@pytest.fixture(scope="module", params=["0", "1"])
-def durable(request: pytest.FixtureRequest) -> bool:
-    return request.param == "1"
-
-
 @pytest.fixture(scope="module")
-def gunicorn(own_postgres: OwnPostgres, start_gunicorn: Callable[..., Any], durable: bool) -> Any:
-    return start_gunicorn(own_postgres[1]("authserver_app"), DURABLE_TOKENS=str(int(durable)))
+def gunicorn(own_postgres: OwnPostgres, start_gunicorn: Callable[..., Any]) -> Any:
+    return start_gunicorn(own_postgres[1]("authserver_app"), WORKERS="1")
+
+
+@pytest.fixture
+def together(gunicorn: Any) -> Iterator[Callable[[Any, str], list[socket.socket]]]:
+    """Send so many requests that the worker finds them all at once; gives the connections."""
+    with ExitStack() as stack:
+
+        def send(party: Any, form: str = "grant_type=client_credentials") -> list[socket.socket]:
+            connections = [stack.enter_context(gunicorn.connect()) for _ in range(MANY)]
+            # Before it stops: what connects later might only be found one by one.
+            health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+            assert {ask(each, health)[:12] for each in connections} == {OK}
+            (worker,) = gunicorn.workers()
+            os.kill(worker, signal.SIGSTOP)
+            for connection in connections:
+                connection.sendall(party.raw("token", form))
+            os.kill(worker, signal.SIGCONT)
+            return connections
+
+        yield send
+
+
+def ask(connection: socket.socket, request: bytes = b"") -> bytes:
+    connection.sendall(request)
+    return connection.recv(65536)
 
 
 @pytest.fixture
@@ -66,43 +94,91 @@ def issue(party: Any) -> str:
     return token
 
 
-def test_only_the_commit_of_a_token_does_not_wait_for_the_disk(gunicorn: Any, noted: Any, durable: bool) -> None:
+def test_what_is_alone_waits_for_the_disk_itself(gunicorn: Any, noted: Any) -> None:
     party = gunicorn.register()
-    assert noted("access_tokens", lambda: issue(party)) == {"on" if durable else "off"}
-    # In the same session, right after it.
+    assert noted("access_tokens", lambda: issue(party)) == {"on"}
     token = issue(party)
     assert noted("access_tokens", lambda: party.revoke(token)) == {"on"}
-    issue(party)
     assert noted("clients", gunicorn.register) == {"on"}
     wrong = {"client_secret": "ascs_wrong"}
     assert noted("authentication_failures", lambda: party.post("introspect", token="x", **wrong)) == {"on"}
 
 
-def test_a_crash_loses_no_revocation_and_no_durable_token(
-    gunicorn: Any, own_postgres: OwnPostgres, wait_until: Callable[..., None], durable: bool
+def test_what_comes_together_waits_together(gunicorn: Any, noted: Any, together: Any) -> None:
+    party = gunicorn.register()
+    issue(party)
+    assert noted("access_tokens", lambda: {ask(each)[:12] for each in together(party)} == {OK}) >= {"off"}
+    # In the same sessions, right after it.
+    assert noted("access_tokens", lambda: issue(party)) == {"on"}
+
+
+def test_no_answer_is_given_before_its_token_is_where_it_must_be(
+    gunicorn: Any, own_postgres: OwnPostgres, together: Any, wait_until: Callable[..., None]
+) -> None:
+    party = gunicorn.register()
+    issue(party)
+    with psycopg.connect(own_postgres[0].url(), autocommit=True, application_name=NAME) as connection:
+
+        def stored() -> int:
+            row = connection.execute("SELECT count(*) FROM access_tokens").fetchone()
+            return int(row[0]) if row else 0
+
+        def standby(name: str) -> None:
+            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+            connection.execute("SELECT pg_reload_conf()")
+
+        before = stored()
+        # Commits that must wait, wait for it for ever, or until their time is over.
+        standby("one_that_never_comes")
+        try:
+            waiting = together(party)
+            # Of those found at once all are stored: only the first one may have waited by itself.
+            wait_until(lambda: stored() >= before + MANY - 1, "the tokens")
+            assert select.select(waiting, [], [], 0)[0] == []
+        finally:
+            standby("")
+    for each in waiting:
+        assert ask(each)[:12] == OK
+
+
+def test_a_crash_loses_no_revocation_and_no_token_that_was_given(
+    gunicorn: Any, own_postgres: OwnPostgres, load: Any, wait_until: Callable[..., None]
 ) -> None:
     postgres, party = own_postgres[0], gunicorn.register()
-    old, revoked = issue(party), issue(party)
-    with psycopg.connect(postgres.url(), autocommit=True, application_name=NAME) as connection:
-
-        def ask(query: str) -> Any:
-            return connection.execute(query).fetchone()
-
-        (written,) = ask("SELECT pg_current_wal_insert_lsn()")
-        flushed = f"SELECT pg_current_wal_flush_lsn() >= '{written}'"
-        wait_until(lambda: ask(flushed)[0], "PostgreSQL to write by itself")
-    newest = [issue(party) for _ in range(20)]
+    revoked, given = issue(party), []
     assert party.revoke(revoked).status_code == 200
-    behind = [issue(party) for _ in range(20)]
+
+    def act(session: requests.Session) -> None:
+        try:
+            answer = party.token(session)
+        except requests.ConnectionError:
+            return
+        if answer.status_code == 200:
+            given.append(answer.json()["access_token"])
+        else:
+            assert answer.status_code == 503
+            assert answer.json()["error"] == "temporarily_unavailable"
+            load.count("refused")
+
+    load.start(act, threads=MANY)
+    wait_until(lambda: load.failures or len(given) > 500, "many tokens")
     postgres.kill()
+    wait_until(lambda: load.failures or load.counts.get("refused"), "the end of the database")
+    load.end()
     postgres.start()
     gunicorn.wait_until_ready()
     assert party.introspect(revoked).json() == {"active": False}
-    # Also what was issued before the revocation: its commit wrote all that came before.
-    for token in [old, *newest, *(behind if durable else ())]:
-        assert party.introspect(token).json()["active"] is True
-    for token in behind:
-        answer = party.introspect(token)
-        assert answer.status_code == 200
-        assert answer.json() == {"active": False} or answer.json()["active"] is True
-    assert party.introspect(issue(party)).json()["active"] is True
+    assert [party.introspect(token).json()["active"] for token in given[-300:]] == [True] * 300
+
+
+def test_where_the_role_may_not_wait_for_all_each_waits_by_itself(
+    gunicorn: Any, own_postgres: OwnPostgres, noted: Any, together: Any
+) -> None:
+    party = gunicorn.register()
+    with psycopg.connect(own_postgres[0].url(), autocommit=True, application_name=NAME) as connection:
+        for arguments in ("boolean, text, text, boolean", "boolean, text, bytea, boolean"):
+            connection.execute(f"REVOKE EXECUTE ON FUNCTION pg_logical_emit_message({arguments}) FROM PUBLIC")
+    # The first ones are told to try again, and not that all is well.
+    statuses = {ask(each)[:12] for each in together(party)}
+    assert b"HTTP/1.1 503" in statuses <= {OK, b"HTTP/1.1 503"}
+    assert noted("access_tokens", lambda: {ask(each)[:12] for each in together(party)} == {OK}) == {"on"}
