@@ -43,8 +43,8 @@ class Watch:
         number: int,
         look: Callable[[float], None],
         act: Callable[[Any], None],
-        settle: Callable[[], bool],
         interrupt: Callable[[], None],
+        settle: Callable[[], bool] = lambda: False,
     ) -> None:
         """`look` waits for so many seconds at the most and puts the work that it finds; `interrupt` makes it return.
 
@@ -52,7 +52,7 @@ class Watch:
         there was anything. What any of them raises is raised in the main thread: with a thread fewer each time, a
         process would in the end answer nobody, and look alive.
         """
-        self._look_for, self._act, self._settle, self._interrupt = look, act, settle, interrupt
+        self._look_for, self._act, self._interrupt, self._settle = look, act, interrupt, settle
         self._lock = threading.Lock()
         self._main: Turn = SimpleQueue()
         # The rest is changed under the lock. Who was idle last is woken first: its memory and connections are warm.

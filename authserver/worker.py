@@ -127,9 +127,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def get_thread_pool(self) -> Watch:
         """The threads that watch and answer."""
-        return Watch(
-            self.cfg.threads, self._look, self._answer, self._settle, lambda: self.method_queue.defer(lambda: None)
-        )
+        interrupt = partial(self.method_queue.defer, lambda: None)
+        return Watch(self.cfg.threads, self._look, self._answer, interrupt, self._settle)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the stop that a signal asks for."""

@@ -41,7 +41,7 @@ def test_a_replica_takes_over_under_load(
     wait_until(lambda: is_synchronous(primary), "the replica to follow")
     # As in docs/operations.md: both hosts, in whatever order, and no word on which may be written to.
     both = make_conninfo(url("authserver_app"), host=f"{replica.home},{primary.home}")
-    server = start_gunicorn(both, WORKERS="2", THREADS="4", DURABLE_TOKENS="1")
+    server = start_gunicorn(both, WORKERS="2", THREADS="4")
     wait_until(lambda: len(server.workers()) == 2, "both workers")
     workers = server.workers()
     witness = make_witness(server.register())

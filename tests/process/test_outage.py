@@ -23,7 +23,7 @@ def own_postgres(make_postgres):
 
 @pytest.fixture(scope="module")
 def gunicorn(own_postgres, start_gunicorn):
-    return start_gunicorn(own_postgres[1]("authserver_app"), WORKERS="2", THREADS="4", DURABLE_TOKENS="1")
+    return start_gunicorn(own_postgres[1]("authserver_app"), WORKERS="2", THREADS="4")
 
 
 @pytest.fixture

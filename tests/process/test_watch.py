@@ -24,7 +24,7 @@ class Works:
         self.doers: list[int] = []
         self.done = 0
         self.goes_on = True
-        self.watch = Watch(threads, self.look, self.act, self.settle, lambda: self.arriving.put(lambda: None))
+        self.watch = Watch(threads, self.look, self.act, lambda: self.arriving.put(lambda: None))
 
     def look(self, timeout: float) -> None:
         self.lookers.append(threading.get_ident())
@@ -35,9 +35,6 @@ class Works:
         self.doers.append(threading.get_ident())
         work()
         self.done += 1
-
-    def settle(self) -> bool:
-        return False
 
     def arrive(self, work: Callable[[], None] = lambda: None, *, times: int = 1) -> None:
         for _ in range(times):
