@@ -10,8 +10,8 @@ database or another host, it passes the watch on. A connection goes on being wat
 that nothing has to be told to anyone afterwards; only a client that sends more before it has its answer is not looked
 at until it has.
 
-Where several requests are at hand, the application may have an answer held until one act, such as a wait for a disk, has
-been done for all that are held (`wsgi.HOLD_FOR`).
+Where several requests are at hand, the application may have an answer held until one act, such as a wait for a disk,
+has been done for all that are held (`wsgi.HOLD_FOR`).
 """
 
 from __future__ import annotations

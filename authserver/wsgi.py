@@ -18,8 +18,8 @@ from urllib.parse import unquote_to_bytes
 
 from authserver.http_request import Head
 
-# In the environment where several requests are at hand: takes a callable, which is called before the answer is given, and
-# once for all the answers that are held for one. What it raises makes them 503.
+# In the environment where several requests are at hand: takes a callable, which is called before the answer is given,
+# and once for all the answers that are held for one. If it raises, they are 503.
 HOLD_FOR = "authserver.hold_for"
 # Of this connection, and not the application's to say (PEP 3333).
 _OURS = frozenset(
