@@ -22,7 +22,6 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -97,6 +96,13 @@ class _Exchange:
             self.data = self.data[: self.data.index(b"\r\n\r\n") + 4]
 
 
+class _ThreadsOwn(threading.local):
+    """What a thread holds itself. Only by its own connection can it be sure that the server lost nothing meanwhile."""
+
+    def __init__(self) -> None:
+        self.held: list[_Exchange] = []
+
+
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     """See the module. `request_timeout` is set from the settings by the gunicorn configuration."""
 
@@ -111,7 +117,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._waiting: dict[Any, _Wait] = {}
         self._busy: dict[Any, _Wait] = {}
         self._lock = threading.Lock()
-        self._held_answers: deque[_Exchange] = deque()
+        self._this_thread = _ThreadsOwn()
         self._keepalive = self.cfg.keepalive  # gunicorn takes long to look a setting up
         self._held = 0
         self._next_sweep = 0.0
@@ -228,10 +234,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if cut:
             self._release(exchange)
         elif exchange.held_for:
-            self._held_answers.append(exchange)
+            self._this_thread.held.append(exchange)
         else:
             self._send_answer(exchange)
-        if self._held_answers and self._is_held_long():
+        held = self._this_thread.held
+        if held and held[0].began + _HOLD < time.monotonic():
             self._settle()
 
     def _run(self, exchange: _Exchange) -> None:
@@ -241,7 +248,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._end_at_last_request()
         exchange.environ = environ_of(head, exchange.body, conn.client, conn.server)
         # One that is alone has nobody to wait together with.
-        if self._held_answers or self.tpool.has_work:
+        if self._this_thread.held or self.tpool.has_work:
             exchange.environ[HOLD_FOR] = exchange.held_for.append
         try:
             answer.take(self.wsgi(exchange.environ, answer.start_response))
@@ -252,22 +259,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             _log.critical("answered 500: %s", type(error).__name__)
             exchange.fail(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _is_held_long(self) -> bool:
-        try:
-            return self._held_answers[0].began + _HOLD < time.monotonic()
-        except IndexError:  # another thread has just sent it
-            return False
-
     def _settle(self) -> bool:
-        """Wait, once for all, for what answers are held for, and send them. Runs in any thread that has no work."""
-        held = []
-        with suppress(IndexError):  # the end; others may be at it, too
-            while True:
-                held.append(self._held_answers.popleft())
+        """Wait, once for all, for what this thread's answers are held for, and send them. For who has no work."""
+        held, self._this_thread.held = self._this_thread.held, []
         if not held:
             return False
         try:
-            # What was named after the first is the same: there is one application, and it has one thing to wait for.
+            # There is one application, and what it named first in this thread waits for all that came after.
             held[0].held_for[0]()
         except Exception as error:  # noqa: BLE001 - whatever it is, these answers must not be given
             _log.error("answered 503 to %d: %s", len(held), error)

@@ -6,15 +6,21 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 import requests
 
 from authserver.dev.postgres import EmbeddedPostgres
+from authserver.oauth.access_token import AccessToken
+from authserver.store.access_tokens import AccessTokens
+from authserver.store.clients import Clients
+from authserver.store.database import Database, Unavailable
 
 OwnPostgres = tuple[EmbeddedPostgres, Callable[[str], str]]
 NAME = "durability_test"
@@ -169,6 +175,44 @@ def test_a_crash_loses_no_revocation_and_no_token_that_was_given(
     gunicorn.wait_until_ready()
     assert party.introspect(revoked).json() == {"active": False}
     assert [party.introspect(token).json()["active"] for token in given[-300:]] == [True] * 300
+
+
+def test_no_server_vouches_for_what_the_one_before_it_lost(
+    make_postgres: Callable[[], OwnPostgres], start_gunicorn: Callable[..., Any]
+) -> None:
+    postgres, url = make_postgres()
+    party = start_gunicorn(url("authserver_app")).register()
+    held: list[Callable[[], None]] = []
+    with closing(Database(url("authserver_app"))) as database:
+        client = Clients(database).load(party.client_id)
+        assert client
+        database.begin_request(held.append)
+        # Nobody writes to the disk what does not wait for it.
+        (writer,) = (each for each in psutil.Process(postgres.pid).children() if "walwriter" in each.cmdline()[0])
+        writer.suspend()
+        now = int(time.time())
+        token, token_hash = AccessToken(party.client_id, "read", [], now, now + 600), b"\1" * 32
+        AccessTokens(database).add(token_hash, token, client)
+        postgres.kill()
+        postgres.start()
+        with psycopg.connect(postgres.url(), application_name=NAME) as connection:
+            found = connection.execute("SELECT FROM access_tokens WHERE token_hash = %s", [token_hash]).fetchall()
+        assert found == [], "the crash lost nothing"
+        with pytest.raises(Unavailable):
+            held[0]()
+
+
+def test_behind_a_pooler_each_waits_by_itself(gunicorn: Any, own_postgres: OwnPostgres, noted: Any) -> None:
+    party = gunicorn.register()
+    held: list[Callable[[], None]] = []
+    now = int(time.time())
+    with closing(Database(own_postgres[1]("authserver_app"), pooled=True)) as database:
+        client = Clients(database).load(party.client_id)
+        assert client
+        database.begin_request(held.append)
+        token = AccessToken(party.client_id, "read", [], now, now + 600)
+        assert noted("access_tokens", lambda: AccessTokens(database).add(b"\2" * 32, token, client)) == {"on"}
+    assert held == []
 
 
 def test_where_the_role_may_not_wait_for_all_each_waits_by_itself(
