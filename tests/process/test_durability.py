@@ -26,6 +26,9 @@ OwnPostgres = tuple[EmbeddedPostgres, Callable[[str], str]]
 NAME = "durability_test"
 MANY = 16
 OK = b"HTTP/1.1 200"
+GRANT = "grant_type=client_credentials"
+JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-process-tests-0123456789"
 # Notes, as each transaction commits, whether the commit is going to wait for the disk.
 NOTE = """
 CREATE TABLE IF NOT EXISTS public.noted (waits text);
@@ -54,23 +57,29 @@ def gunicorn(own_postgres: OwnPostgres, start_gunicorn: Callable[..., Any]) -> A
 
 
 @pytest.fixture
-def together(gunicorn: Any) -> Iterator[Callable[[Any, str], list[socket.socket]]]:
-    """Send so many requests that the worker finds them all at once; gives the connections."""
+def at_once() -> Iterator[Callable[..., list[socket.socket]]]:
+    """Send requests so that the worker finds them all at once, in this order; gives the connections."""
     with ExitStack() as stack:
 
-        def send(party: Any, form: str = "grant_type=client_credentials") -> list[socket.socket]:
-            connections = [stack.enter_context(gunicorn.connect()) for _ in range(MANY)]
+        def send(gunicorn: Any, requests: list[bytes]) -> list[socket.socket]:
+            connections = [stack.enter_context(gunicorn.connect()) for _ in requests]
             # Before it stops: what connects later might only be found one by one.
             health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
             assert {ask(each, health)[:12] for each in connections} == {OK}
             (worker,) = gunicorn.workers()
             os.kill(worker, signal.SIGSTOP)
-            for connection in connections:
-                connection.sendall(party.raw("token", form))
+            for connection, request in zip(connections, requests, strict=True):
+                connection.sendall(request)
             os.kill(worker, signal.SIGCONT)
             return connections
 
         yield send
+
+
+@pytest.fixture
+def together(gunicorn: Any, at_once: Any) -> Callable[[Any], list[socket.socket]]:
+    """Send many requests for tokens so."""
+    return lambda party: at_once(gunicorn, [party.raw("token", GRANT)] * MANY)
 
 
 def ask(connection: socket.socket, request: bytes = b"") -> bytes:
@@ -116,6 +125,36 @@ def test_what_comes_together_waits_together(gunicorn: Any, noted: Any, together:
     assert noted("access_tokens", lambda: {ask(each)[:12] for each in together(party)} == {OK}) >= {"off"}
     # In the same sessions, right after it.
     assert noted("access_tokens", lambda: issue(party)) == {"on"}
+
+
+def test_nobody_waits_with_another_for_that_ones_keys(
+    own_postgres: OwnPostgres,
+    start_gunicorn: Callable[..., Any],
+    at_once: Any,
+    site: Any,
+    make_signer: Callable[[], Any],
+    wait_until: Callable[..., None],
+) -> None:
+    settings = {"THREADS": "1", "JWKS_ALLOWED_NETWORKS": "127.0.0.0/8", "JWKS_ALLOW_HTTP": "yes"}
+    gunicorn = start_gunicorn(own_postgres[1]("authserver_app"), **settings)
+    party = gunicorn.register()
+    issue(party)
+    site.pages["/keys"] = lambda page: page.server.ended.wait(30)
+    slow = requests.post(
+        f"{gunicorn.url}/clients/register",
+        headers={"Authorization": f"Bearer {INITIAL_ACCESS_TOKEN}"},
+        json={"scope": "read", "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": f"{site.url}/keys"},
+        timeout=30,
+    ).json()["client_id"]
+    claims = {"iss": slow, "sub": slow, "aud": "https://as.example", "exp": int(time.time()) + 60, "jti": "1"}
+    form = f"{GRANT}&client_assertion_type={JWT_BEARER}&client_assertion={make_signer().sign(claims)}"
+    head = f"POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: {len(form)}\r\n"
+    request = f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}".encode()
+    *fast, waiting = at_once(gunicorn, [*[party.raw("token", GRANT)] * 4, request])
+    wait_until(lambda: site.asked, "the fetch")
+    for each in fast:
+        assert ask(each)[:12] == OK
+    assert select.select([waiting], [], [], 0)[0] == []
 
 
 def test_no_answer_is_given_before_its_token_is_where_it_must_be(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from authserver.watch import Watch, pass_on
+from authserver.watch import Watch, pass_on, settle_and_pass_on
 
 WaitUntil = Callable[..., Any]
 
@@ -190,6 +190,24 @@ def test_what_arrives_while_a_thread_settles_is_done(start: Callable[[int], Work
     assert works.settled == [1]
 
 
+def test_who_waits_for_another_host_settles_first(start: Callable[[int], Works], wait_until: WaitUntil) -> None:
+    works, waiting = start(1), Waiting(passes_on=False)
+
+    def wait_for_a_host() -> None:
+        settle_and_pass_on()
+        waiting()
+
+    def find_more() -> None:
+        works.leave()
+        works.watch.put(wait_for_a_host)
+
+    works.arrive(find_more)
+    wait_until(lambda: works.settled == [1], "what was left")
+    assert works.done == 1
+    waiting.over.set()
+    wait_until(lambda: works.done == 2, "the host")
+
+
 def test_what_looking_raises_is_raised_in_the_main_thread() -> None:
     def look(_timeout: float) -> None:
         raise OSError("no more")
@@ -219,6 +237,7 @@ def test_after_the_end_nobody_looks(start: Callable[[int], Works], wait_until: W
 
 def test_a_thread_that_takes_no_part_passes_nothing_on() -> None:
     pass_on()
+    settle_and_pass_on()
 
 
 def test_what_ends_a_thread_is_raised_in_the_main_thread() -> None:
