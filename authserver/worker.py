@@ -89,11 +89,17 @@ class _Exchange:
     data: bytes = b""
     stays_open: bool = False
 
+    def encode(self, *, stays_open: bool) -> None:
+        """Make the bytes of the answer. Raises ValueError."""
+        self.data, self.stays_open = self.answer.encoded(stays_open=stays_open), stays_open
+
     def fail(self, status: HTTPStatus) -> None:
         """Answer so instead."""
-        self.data, self.stays_open, self.answer.status_code = refusal(status), False, status
+        head, end, body = refusal(status).partition(b"\r\n\r\n")
         if self.head.method == "HEAD":  # a proxy would take the body for the next answer
-            self.data = self.data[: self.data.index(b"\r\n\r\n") + 4]
+            body = b""
+        self.data, self.stays_open = head + end + body, False
+        self.answer.status_code, self.answer.sent = status, len(body)
 
 
 class _ThreadsOwn(threading.local):
@@ -252,9 +258,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             exchange.environ[HOLD_FOR] = exchange.held_for.append
         try:
             answer.take(self.wsgi(exchange.environ, answer.start_response))
-            # Only now: a stop may have begun meanwhile.
-            exchange.stays_open = bool(head.stays_open and self.alive and self._keepalive)
-            exchange.data = answer.encoded(stays_open=exchange.stays_open)
+            exchange.encode(stays_open=bool(head.stays_open and self._keepalive))
         except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
             _log.critical("answered 500: %s", type(error).__name__)
             exchange.fail(HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -277,6 +281,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def _send_answer(self, exchange: _Exchange) -> None:
         """Send it in one piece, and go on with the connection."""
+        if exchange.stays_open and not self.alive:  # a stop has begun meanwhile
+            exchange.encode(stays_open=False)
         try:
             exchange.wait.unsent = _send(exchange.conn.sock, exchange.data)
         except OSError:  # the client has gone

@@ -87,6 +87,14 @@ def ask(connection: socket.socket, request: bytes = b"") -> bytes:
     return connection.recv(65536)
 
 
+def is_refused(gunicorn: Any) -> bool:
+    try:
+        gunicorn.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 @pytest.fixture
 def noted(own_postgres: OwnPostgres) -> Any:
     """For what commits of one table wait: `noted("access_tokens", act)`."""
@@ -184,6 +192,32 @@ def test_no_answer_is_given_before_its_token_is_where_it_must_be(
             standby("")
     for each in waiting:
         assert ask(each)[:12] == OK
+
+
+def test_a_stop_gives_what_is_held_and_says_that_the_connection_ends(
+    own_postgres: OwnPostgres, start_gunicorn: Callable[..., Any], at_once: Any, wait_until: Callable[..., None]
+) -> None:
+    gunicorn = start_gunicorn(own_postgres[1]("authserver_app"))
+    party = gunicorn.register()
+    issue(party)
+    with psycopg.connect(own_postgres[0].url(), autocommit=True, application_name=NAME) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'one_that_never_comes'")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            held = at_once(gunicorn, [party.raw("token", GRANT)] * MANY)
+            waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%emit_message%'"
+            wait_until(lambda: connection.execute(waiting).fetchall(), "answers to be held")
+            gunicorn.process.terminate()
+            wait_until(lambda: is_refused(gunicorn), "the stop")
+            assert select.select(held, [], [], 0)[0] == []
+        finally:
+            connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            connection.execute("SELECT pg_reload_conf()")
+    for each in held:
+        answer = ask(each)
+        assert answer[:12] == OK
+        assert b"\r\nConnection: close\r\n" in answer
+    assert gunicorn.process.wait(30) == 0
 
 
 def test_a_crash_loses_no_revocation_and_no_token_that_was_given(
