@@ -18,7 +18,9 @@ import requests
 
 from authserver.dev.postgres import EmbeddedPostgres
 from authserver.oauth.access_token import AccessToken
+from authserver.oauth.client_assertion import SingleUse
 from authserver.store.access_tokens import AccessTokens
+from authserver.store.assertion_jtis import AssertionJtis
 from authserver.store.clients import Clients
 from authserver.store.database import Database, Unavailable
 
@@ -273,6 +275,30 @@ def test_no_server_vouches_for_what_the_one_before_it_lost(
         assert found == [], "the crash lost nothing"
         with pytest.raises(Unavailable):
             held[0]()
+
+
+def test_what_a_lost_connection_committed_is_vouched_for_by_none(gunicorn: Any, own_postgres: OwnPostgres) -> None:
+    party = gunicorn.register()
+    held: list[Callable[[], None]] = []
+    now = int(time.time())
+    with (
+        closing(Database(own_postgres[1]("authserver_app"))) as database,
+        psycopg.connect(own_postgres[0].url(), autocommit=True, application_name=NAME) as connection,
+    ):
+        client = Clients(database).load(party.client_id)
+        assert client
+        database.begin_request(held.append)
+        jtis = AssertionJtis(database)
+        jtis.use(SingleUse(b"\1" * 32, now + 60), client, b"1" * 16)
+        row = database.fetch_one("SELECT pg_backend_pid()")
+        assert row
+        connection.execute("SELECT pg_terminate_backend(%s, 10000)", row)
+        # Asked again by a new connection: of this one it is known that the server has it.
+        jtis.use(SingleUse(b"\2" * 32, now + 60), client, b"2" * 16)
+        lost, there = held
+        with pytest.raises(Unavailable):
+            lost()
+        there()
 
 
 def test_behind_a_pooler_each_waits_by_itself(gunicorn: Any, own_postgres: OwnPostgres, noted: Any) -> None:
