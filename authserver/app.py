@@ -23,7 +23,7 @@ from authserver.observe.audit import Audit
 from authserver.observe.tracing import WSGI, trace
 from authserver.store.database import Database
 from authserver.store.prepared import PreparedStatements
-from authserver.watch import pass_on
+from authserver.watch import pass_on, settle_and_pass_on
 from authserver.web.client_address import ClientAddress
 from authserver.web.docs import DOCUMENTATION, DocumentationEndpoint
 from authserver.web.errors import add_error_handlers
@@ -116,7 +116,7 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
         policy,
         database,
         fetcher=fetcher,
-        make_remote_keys=lambda: RemoteKeys(max_waiting=waiting, before_waiting=pass_on),
+        make_remote_keys=lambda: RemoteKeys(max_waiting=waiting, before_waiting=settle_and_pass_on),
         audit=Audit(*listeners, introspections=config.audit_introspections),
     )
 

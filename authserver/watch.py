@@ -29,10 +29,18 @@ Turn = SimpleQueue[None]
 
 
 def pass_on() -> None:
-    """Call this before waiting for long: another thread has the watch meanwhile, if this one had it."""
+    """Call this before waiting for the database: another thread has the watch meanwhile, if this one had it."""
     mine = getattr(_this_thread, "pass_on", None)
     if mine is not None:
         mine()
+
+
+def settle_and_pass_on() -> None:
+    """Call this before waiting for another host: what earlier work left to be done need not wait for that, too."""
+    settle = getattr(_this_thread, "settle", None)
+    if settle is not None:
+        settle()
+    pass_on()
 
 
 class Watch:
@@ -118,7 +126,7 @@ class Watch:
         successor.put(None)
 
     def _run(self, turn: Turn) -> None:
-        _this_thread.pass_on = partial(self._pass_on, turn)
+        _this_thread.pass_on, _this_thread.settle = partial(self._pass_on, turn), self._settle
         try:
             while not self._ended:
                 work = self._next(turn)

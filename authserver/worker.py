@@ -25,7 +25,6 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -93,11 +92,24 @@ class _Exchange:
     data: bytes = b""
     stays_open: bool = False
 
+    def encode(self, *, stays_open: bool) -> None:
+        """Make the bytes of the answer. Raises ValueError."""
+        self.data, self.stays_open = self.answer.encoded(stays_open=stays_open), stays_open
+
     def fail(self, status: HTTPStatus) -> None:
         """Answer so instead."""
-        self.data, self.stays_open, self.answer.status_code = refusal(status), False, status
+        head, end, body = refusal(status).partition(b"\r\n\r\n")
         if self.head.method == "HEAD":  # a proxy would take the body for the next answer
-            self.data = self.data[: self.data.index(b"\r\n\r\n") + 4]
+            body = b""
+        self.data, self.stays_open = head + end + body, False
+        self.answer.status_code, self.answer.sent = status, len(body)
+
+
+class _ThreadsOwn(threading.local):
+    """What a thread holds itself. Only by its own connection can it be sure that the server lost nothing meanwhile."""
+
+    def __init__(self) -> None:
+        self.held: list[_Exchange] = []
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
@@ -114,7 +126,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._waiting: dict[Any, _Wait] = {}
         self._busy: dict[Any, _Wait] = {}
         self._lock = threading.Lock()
-        self._held_answers: deque[_Exchange] = deque()
+        self._this_thread = _ThreadsOwn()
         self._keepalive = self.cfg.keepalive  # gunicorn takes long to look a setting up
         self._held = 0
         self._next_sweep = 0.0
@@ -230,10 +242,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if cut:
             self._release(exchange)
         elif exchange.held_for:
-            self._held_answers.append(exchange)
+            self._this_thread.held.append(exchange)
         else:
             self._send_answer(exchange)
-        if self._held_answers and self._is_held_long():
+        held = self._this_thread.held
+        if held and held[0].began + _HOLD < time.monotonic():
             self._settle()
 
     def _run(self, exchange: _Exchange) -> None:
@@ -243,33 +256,22 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._end_at_last_request()
         exchange.environ = environ_of(head, exchange.body, conn.client, conn.server)
         # One that is alone has nobody to wait together with.
-        if self._held_answers or self.tpool.has_work:
+        if self._this_thread.held or self.tpool.has_work:
             exchange.environ[HOLD_FOR] = exchange.held_for.append
         try:
             answer.take(self.wsgi(exchange.environ, answer.start_response))
-            # Only now: a stop may have begun meanwhile.
-            exchange.stays_open = bool(head.stays_open and self.alive and self._keepalive)
-            exchange.data = answer.encoded(stays_open=exchange.stays_open)
+            exchange.encode(stays_open=bool(head.stays_open and self._keepalive))
         except Exception as error:  # noqa: BLE001 - whatever the application does, the client gets an answer
             _log.critical("answered 500: %s", type(error).__name__)
             exchange.fail(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _is_held_long(self) -> bool:
-        try:
-            return self._held_answers[0].began + _HOLD < time.monotonic()
-        except IndexError:  # another thread has just sent it
-            return False
-
     def _settle(self) -> bool:
-        """Wait, once for all, for what answers are held for, and send them. Runs in any thread that has no work."""
-        held = []
-        with suppress(IndexError):  # the end; others may be at it, too
-            while True:
-                held.append(self._held_answers.popleft())
+        """Wait, once for all, for what this thread's answers are held for, and send them. For who has no work."""
+        held, self._this_thread.held = self._this_thread.held, []
         if not held:
             return False
         try:
-            # What was named after the first is the same: there is one application, and it has one thing to wait for.
+            # There is one application, and what it named first in this thread waits for all that came after.
             held[0].held_for[0]()
         except Exception as error:  # noqa: BLE001 - whatever it is, these answers must not be given
             _log.error("answered 503 to %d: %s", len(held), error)
@@ -281,6 +283,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def _send_answer(self, exchange: _Exchange) -> None:
         """Send it in one piece, and go on with the connection."""
+        if exchange.stays_open and not self.alive:  # a stop has begun meanwhile
+            exchange.encode(stays_open=False)
         try:
             exchange.wait.unsent = _send(exchange.conn.sock, exchange.data)
         except OSError:  # the client has gone

@@ -22,7 +22,7 @@ class AccessTokens:
 
     def add(self, token_hash: bytes, token: AccessToken, client: Client) -> None:
         """Store a token that is being issued to a client."""
-        row = self._database.fetch_one(
+        row = self._database.commit(
             _SQL["insert"],
             {
                 "client": client.id,
@@ -32,7 +32,6 @@ class AccessTokens:
                 "issued_at": token.issued_at,
                 "scope": token.scope,
                 "audience": list(token.audience),
-                "must_wait": self._database.must_wait(),
             },
         )
         if row is None:

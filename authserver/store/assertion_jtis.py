@@ -32,7 +32,7 @@ class AssertionJtis:
 
         The same `used_by` may do so again. Raises Replayed, StaleClient, Unavailable.
         """
-        row = self._database.fetch_one(
+        row = self._database.commit(
             _SQL["use"],
             {
                 "client": client.id,
@@ -41,7 +41,6 @@ class AssertionJtis:
                 "width": WINDOW,
                 "jti_hash": assertion.jti_hash,
                 "used_by": used_by,
-                "must_wait": self._database.must_wait(),
             },
         )
         if row is None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -132,25 +133,20 @@ class Database:
         """What this thread does from now on is a request. `hold_for` is given where its answer can be held."""
         self._local.hold_for = hold_for
 
-    def must_wait(self) -> bool:
-        """Whether a commit that must be on disk when the request is answered has to wait for that itself.
+    def commit(self, query: LiteralString, parameters: Parameters) -> TupleRow | None:
+        """Like `fetch_one`, for what must be on disk when the request is answered.
 
-        If not, the answer will: several then wait for the disk at once, and no thread for each.
+        The statement is told with `must_wait` whether its commit has to wait for that itself. If not, the answer will:
+        several then wait for the disk at once, and no thread for each.
         """
         hold_for: HoldFor | None = getattr(self._local, "hold_for", None)
-        if hold_for is None or not self._may_flush:
-            return True
-        hold_for(self.flush)
-        return False
-
-    def flush(self) -> None:
-        """Wait until all that was committed before is on disk. Raises Unavailable."""
-        try:
-            self.fetch_one(_FLUSH)
-        except Unavailable as error:
-            # Somebody took from all roles what all have; then each commit waits by itself.
-            self._may_flush = self._may_flush and not isinstance(error.__cause__, errors.InsufficientPrivilege)
-            raise
+        # Behind a pooler nothing tells that the session which waits for the disk is with the server that committed.
+        if hold_for is None or self._pooled or not self._may_flush:
+            return self.fetch_one(query, {**parameters, "must_wait": True})
+        row = self.fetch_one(query, {**parameters, "must_wait": False})
+        _, connection = self._local.held
+        hold_for(partial(self._flush, connection))
+        return row
 
     def connections(self) -> tuple[int, int]:
         """How many connections are open, and how many of them wait for an answer."""
@@ -189,12 +185,28 @@ class Database:
         def act(connection: _Connection) -> list[TupleRow]:
             return connection.statements.run(query, parameters or {}, connection.answer_timeout)
 
+        return self._observed(lambda: self._run(act))
+
+    def _flush(self, connection: _Connection) -> None:
+        """Wait until all that this thread's connection committed is on disk. Raises Unavailable.
+
+        Never by another connection: it may be to a server that has crashed meanwhile, lost that, and started again.
+        """
+        try:
+            self._observed(lambda: connection.statements.run(_FLUSH, {}, connection.answer_timeout))
+        except (psycopg.OperationalError, *_REFUSALS) as error:
+            self._discard_if_lost(connection, error)
+            # Somebody took from all roles what all have; then each commit waits by itself.
+            self._may_flush = self._may_flush and not isinstance(error, errors.InsufficientPrivilege)
+            raise _unavailable(error) from error
+
+    def _observed(self, act: Callable[[], T]) -> T:
         if self._observe is None:
-            return self._run(act)
+            return act()
         thread, began = threading.get_ident(), time.perf_counter()
         self._busy.add(thread)
         try:
-            return self._run(act)
+            return act()
         finally:
             self._busy.discard(thread)
             self._observe(time.perf_counter() - began)

@@ -51,7 +51,7 @@ def test_a_client_gets_an_error_and_nothing_of_what_was_begun(server, method, pa
     assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert b"\r\nConnection: close\r\n" in head
     assert body.startswith(b'{"error": "server_error"') if method == "GET" else body == b""
-    assert f'"method": "{method}", "path": "{path}", "status": 500' in server.logged()
+    assert f'"method": "{method}", "path": "{path}", "status": 500, "bytes": {len(body)}' in server.logged()
 
 
 def test_afterwards_the_same_worker_answers_and_has_told_no_secret(server):

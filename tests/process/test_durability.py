@@ -6,20 +6,31 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 import requests
 
 from authserver.dev.postgres import EmbeddedPostgres
+from authserver.oauth.access_token import AccessToken
+from authserver.oauth.client_assertion import SingleUse
+from authserver.store.access_tokens import AccessTokens
+from authserver.store.assertion_jtis import AssertionJtis
+from authserver.store.clients import Clients
+from authserver.store.database import Database, Unavailable
 
 OwnPostgres = tuple[EmbeddedPostgres, Callable[[str], str]]
 NAME = "durability_test"
 MANY = 16
 OK = b"HTTP/1.1 200"
+GRANT = "grant_type=client_credentials"
+JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-process-tests-0123456789"
 # Notes, as each transaction commits, whether the commit is going to wait for the disk.
 NOTE = """
 CREATE TABLE IF NOT EXISTS public.noted (waits text);
@@ -48,28 +59,42 @@ def gunicorn(own_postgres: OwnPostgres, start_gunicorn: Callable[..., Any]) -> A
 
 
 @pytest.fixture
-def together(gunicorn: Any) -> Iterator[Callable[[Any, str], list[socket.socket]]]:
-    """Send so many requests that the worker finds them all at once; gives the connections."""
+def at_once() -> Iterator[Callable[..., list[socket.socket]]]:
+    """Send requests so that the worker finds them all at once, in this order; gives the connections."""
     with ExitStack() as stack:
 
-        def send(party: Any, form: str = "grant_type=client_credentials") -> list[socket.socket]:
-            connections = [stack.enter_context(gunicorn.connect()) for _ in range(MANY)]
+        def send(gunicorn: Any, requests: list[bytes]) -> list[socket.socket]:
+            connections = [stack.enter_context(gunicorn.connect()) for _ in requests]
             # Before it stops: what connects later might only be found one by one.
             health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
             assert {ask(each, health)[:12] for each in connections} == {OK}
             (worker,) = gunicorn.workers()
             os.kill(worker, signal.SIGSTOP)
-            for connection in connections:
-                connection.sendall(party.raw("token", form))
+            for connection, request in zip(connections, requests, strict=True):
+                connection.sendall(request)
             os.kill(worker, signal.SIGCONT)
             return connections
 
         yield send
 
 
+@pytest.fixture
+def together(gunicorn: Any, at_once: Any) -> Callable[[Any], list[socket.socket]]:
+    """Send many requests for tokens so."""
+    return lambda party: at_once(gunicorn, [party.raw("token", GRANT)] * MANY)
+
+
 def ask(connection: socket.socket, request: bytes = b"") -> bytes:
     connection.sendall(request)
     return connection.recv(65536)
+
+
+def is_refused(gunicorn: Any) -> bool:
+    try:
+        gunicorn.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 @pytest.fixture
@@ -112,6 +137,36 @@ def test_what_comes_together_waits_together(gunicorn: Any, noted: Any, together:
     assert noted("access_tokens", lambda: issue(party)) == {"on"}
 
 
+def test_nobody_waits_with_another_for_that_ones_keys(
+    own_postgres: OwnPostgres,
+    start_gunicorn: Callable[..., Any],
+    at_once: Any,
+    site: Any,
+    make_signer: Callable[[], Any],
+    wait_until: Callable[..., None],
+) -> None:
+    settings = {"THREADS": "1", "JWKS_ALLOWED_NETWORKS": "127.0.0.0/8", "JWKS_ALLOW_HTTP": "yes"}
+    gunicorn = start_gunicorn(own_postgres[1]("authserver_app"), **settings)
+    party = gunicorn.register()
+    issue(party)
+    site.pages["/keys"] = lambda page: page.server.ended.wait(30)
+    slow = requests.post(
+        f"{gunicorn.url}/clients/register",
+        headers={"Authorization": f"Bearer {INITIAL_ACCESS_TOKEN}"},
+        json={"scope": "read", "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": f"{site.url}/keys"},
+        timeout=30,
+    ).json()["client_id"]
+    claims = {"iss": slow, "sub": slow, "aud": "https://as.example", "exp": int(time.time()) + 60, "jti": "1"}
+    form = f"{GRANT}&client_assertion_type={JWT_BEARER}&client_assertion={make_signer().sign(claims)}"
+    head = f"POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: {len(form)}\r\n"
+    request = f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}".encode()
+    *fast, waiting = at_once(gunicorn, [*[party.raw("token", GRANT)] * 4, request])
+    wait_until(lambda: site.asked, "the fetch")
+    for each in fast:
+        assert ask(each)[:12] == OK
+    assert select.select([waiting], [], [], 0)[0] == []
+
+
 def test_no_answer_is_given_before_its_token_is_where_it_must_be(
     gunicorn: Any, own_postgres: OwnPostgres, together: Any, wait_until: Callable[..., None]
 ) -> None:
@@ -139,6 +194,32 @@ def test_no_answer_is_given_before_its_token_is_where_it_must_be(
             standby("")
     for each in waiting:
         assert ask(each)[:12] == OK
+
+
+def test_a_stop_gives_what_is_held_and_says_that_the_connection_ends(
+    own_postgres: OwnPostgres, start_gunicorn: Callable[..., Any], at_once: Any, wait_until: Callable[..., None]
+) -> None:
+    gunicorn = start_gunicorn(own_postgres[1]("authserver_app"))
+    party = gunicorn.register()
+    issue(party)
+    with psycopg.connect(own_postgres[0].url(), autocommit=True, application_name=NAME) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'one_that_never_comes'")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            held = at_once(gunicorn, [party.raw("token", GRANT)] * MANY)
+            waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%emit_message%'"
+            wait_until(lambda: connection.execute(waiting).fetchall(), "answers to be held")
+            gunicorn.process.terminate()
+            wait_until(lambda: is_refused(gunicorn), "the stop")
+            assert select.select(held, [], [], 0)[0] == []
+        finally:
+            connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            connection.execute("SELECT pg_reload_conf()")
+    for each in held:
+        answer = ask(each)
+        assert answer[:12] == OK
+        assert b"\r\nConnection: close\r\n" in answer
+    assert gunicorn.process.wait(30) == 0
 
 
 def test_a_crash_loses_no_revocation_and_no_token_that_was_given(
@@ -169,6 +250,68 @@ def test_a_crash_loses_no_revocation_and_no_token_that_was_given(
     gunicorn.wait_until_ready()
     assert party.introspect(revoked).json() == {"active": False}
     assert [party.introspect(token).json()["active"] for token in given[-300:]] == [True] * 300
+
+
+def test_no_server_vouches_for_what_the_one_before_it_lost(
+    make_postgres: Callable[[], OwnPostgres], start_gunicorn: Callable[..., Any]
+) -> None:
+    postgres, url = make_postgres()
+    party = start_gunicorn(url("authserver_app")).register()
+    held: list[Callable[[], None]] = []
+    with closing(Database(url("authserver_app"))) as database:
+        client = Clients(database).load(party.client_id)
+        assert client
+        database.begin_request(held.append)
+        # Nobody writes to the disk what does not wait for it.
+        (writer,) = (each for each in psutil.Process(postgres.pid).children() if "walwriter" in each.cmdline()[0])
+        writer.suspend()
+        now = int(time.time())
+        token, token_hash = AccessToken(party.client_id, "read", [], now, now + 600), b"\1" * 32
+        AccessTokens(database).add(token_hash, token, client)
+        postgres.kill()
+        postgres.start()
+        with psycopg.connect(postgres.url(), application_name=NAME) as connection:
+            found = connection.execute("SELECT FROM access_tokens WHERE token_hash = %s", [token_hash]).fetchall()
+        assert found == [], "the crash lost nothing"
+        with pytest.raises(Unavailable):
+            held[0]()
+
+
+def test_what_a_lost_connection_committed_is_vouched_for_by_none(gunicorn: Any, own_postgres: OwnPostgres) -> None:
+    party = gunicorn.register()
+    held: list[Callable[[], None]] = []
+    now = int(time.time())
+    with (
+        closing(Database(own_postgres[1]("authserver_app"))) as database,
+        psycopg.connect(own_postgres[0].url(), autocommit=True, application_name=NAME) as connection,
+    ):
+        client = Clients(database).load(party.client_id)
+        assert client
+        database.begin_request(held.append)
+        jtis = AssertionJtis(database)
+        jtis.use(SingleUse(b"\1" * 32, now + 60), client, b"1" * 16)
+        row = database.fetch_one("SELECT pg_backend_pid()")
+        assert row
+        connection.execute("SELECT pg_terminate_backend(%s, 10000)", row)
+        # Asked again by a new connection: of this one it is known that the server has it.
+        jtis.use(SingleUse(b"\2" * 32, now + 60), client, b"2" * 16)
+        lost, there = held
+        with pytest.raises(Unavailable):
+            lost()
+        there()
+
+
+def test_behind_a_pooler_each_waits_by_itself(gunicorn: Any, own_postgres: OwnPostgres, noted: Any) -> None:
+    party = gunicorn.register()
+    held: list[Callable[[], None]] = []
+    now = int(time.time())
+    with closing(Database(own_postgres[1]("authserver_app"), pooled=True)) as database:
+        client = Clients(database).load(party.client_id)
+        assert client
+        database.begin_request(held.append)
+        token = AccessToken(party.client_id, "read", [], now, now + 600)
+        assert noted("access_tokens", lambda: AccessTokens(database).add(b"\2" * 32, token, client)) == {"on"}
+    assert held == []
 
 
 def test_where_the_role_may_not_wait_for_all_each_waits_by_itself(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from authserver.watch import Watch, pass_on
+from authserver.watch import Watch, pass_on, settle_and_pass_on
 
 WaitUntil = Callable[..., Any]
 
@@ -22,9 +22,11 @@ class Works:
         self.arriving: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.lookers: list[int] = []
         self.doers: list[int] = []
+        self.left: dict[int, list[Callable[[], None]]] = {}
+        self.settled: list[int] = []
         self.done = 0
         self.goes_on = True
-        self.watch = Watch(threads, self.look, self.act, lambda: self.arriving.put(lambda: None))
+        self.watch = Watch(threads, self.look, self.act, lambda: self.arriving.put(lambda: None), self.settle)
 
     def look(self, timeout: float) -> None:
         self.lookers.append(threading.get_ident())
@@ -35,6 +37,18 @@ class Works:
         self.doers.append(threading.get_ident())
         work()
         self.done += 1
+
+    def settle(self) -> bool:
+        if not (mine := self.left.pop(threading.get_ident(), [])):
+            return False
+        for each in mine:
+            each()
+        self.settled.append(len(mine))
+        return True
+
+    def leave(self, rest: Callable[[], None] = lambda: None) -> None:
+        """For work to call: there is something to be done when this thread has no more work."""
+        self.left.setdefault(threading.get_ident(), []).append(rest)
 
     def arrive(self, work: Callable[[], None] = lambda: None, *, times: int = 1) -> None:
         for _ in range(times):
@@ -135,6 +149,65 @@ def test_who_does_not_pass_the_watch_on_loses_it(start: Callable[[int], Works], 
     wait_until(lambda: works.done == 41, "work afterwards")
 
 
+def test_who_has_no_more_work_settles_for_all_that_it_did(start: Callable[[int], Works], wait_until: WaitUntil) -> None:
+    works = start(2)
+
+    def find_more() -> None:
+        works.leave()
+        for _ in range(9):
+            works.watch.put(works.leave)
+
+    works.arrive(find_more)
+    wait_until(lambda: works.settled, "the first time")
+    assert works.done == sum(works.settled) == 10
+    assert works.settled == [10]
+
+
+def test_who_does_not_watch_settles_too(start: Callable[[int], Works], wait_until: WaitUntil) -> None:
+    works, waiting = start(2), Waiting(passes_on=True)
+
+    def wait_and_leave() -> None:
+        waiting()
+        works.leave()
+
+    works.arrive(wait_and_leave)
+    works.arrive()
+    wait_until(lambda: works.done == 1, "the second")
+    waiting.over.set()
+    # Nothing arrives for who watches.
+    wait_until(lambda: works.settled == [1], "the first")
+
+
+def test_what_arrives_while_a_thread_settles_is_done(start: Callable[[int], Works], wait_until: WaitUntil) -> None:
+    works, waiting = start(1), Waiting(passes_on=True)
+    works.arrive(lambda: works.leave(waiting))
+    wait_until(lambda: works.done == 1, "the first")
+    works.arrive(times=20)
+    wait_until(works.arriving.empty, "the main thread to find the work")
+    assert works.settled == []
+    waiting.over.set()
+    wait_until(lambda: works.done == 21, "the thread that has settled")
+    assert works.settled == [1]
+
+
+def test_who_waits_for_another_host_settles_first(start: Callable[[int], Works], wait_until: WaitUntil) -> None:
+    works, waiting = start(1), Waiting(passes_on=False)
+
+    def wait_for_a_host() -> None:
+        settle_and_pass_on()
+        waiting()
+
+    def find_more() -> None:
+        works.leave()
+        works.watch.put(wait_for_a_host)
+
+    works.arrive(find_more)
+    wait_until(lambda: works.settled == [1], "what was left")
+    assert works.done == 1
+    waiting.over.set()
+    wait_until(lambda: works.done == 2, "the host")
+
+
 def test_what_looking_raises_is_raised_in_the_main_thread() -> None:
     def look(_timeout: float) -> None:
         raise OSError("no more")
@@ -164,6 +237,7 @@ def test_after_the_end_nobody_looks(start: Callable[[int], Works], wait_until: W
 
 def test_a_thread_that_takes_no_part_passes_nothing_on() -> None:
     pass_on()
+    settle_and_pass_on()
 
 
 def test_what_ends_a_thread_is_raised_in_the_main_thread() -> None:
