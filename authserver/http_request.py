@@ -48,6 +48,10 @@ class Head(NamedTuple):
     waits_to_go_on: bool
     stays_open: bool
 
+    def __repr__(self) -> str:
+        """Without the fields: credentials are among them."""
+        return f"Head({self.method})"
+
 
 def read_head(received: bytes) -> Head:
     """Read a head without the empty line that ends it. Raises Refused."""

@@ -56,7 +56,7 @@ _CHUNK = 16384
 _MAX_HELD = 16 * 1024 * 1024
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Wait:
     """What a connection waits for, until `deadline` (monotonic).
 
@@ -77,7 +77,7 @@ class _Wait:
         self.deadline, self.begun, self.incoming = deadline, None, Incoming()
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Exchange:
     """A request that has a thread, and the answer to it, which is held until what is in `held_for` was called."""
 

@@ -124,6 +124,10 @@ def test_a_connection_stays_open_as_the_client_says(version: int, connection: by
     assert read_head(head).stays_open is stays_open
 
 
+def test_no_credential_is_in_a_representation() -> None:
+    assert "c2VjcmV0" not in repr(read_head(HEAD + b"Authorization: Basic c2VjcmV0"))
+
+
 def test_an_expectation_is_told_once() -> None:
     incoming = Incoming()
     incoming.add(HEAD + b"EXPECT:100-Continue\r\nContent-Length: 1\r\n\r\n")
