@@ -60,6 +60,7 @@ def worker_exit(_server: Any, _worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """gunicorn calls this when a worker has ended, however it did."""
+    worker.give_back_place()
     if _config.metrics_bind:
         metrics_master.forget_worker(worker.pid)
 

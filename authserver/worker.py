@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
@@ -36,7 +35,9 @@ from typing import Any
 
 from gunicorn.workers import gthread
 
-from authserver.http_request import Head, Incoming, Refused
+from authserver.connection import Exchange, Wait, is_ready, send, takes_answers
+from authserver.connection_counts import ConnectionCounts
+from authserver.http_request import Head, Refused
 from authserver.watch import Watch
 from authserver.wsgi import HOLD_FOR, Answer, environ_of, refusal
 
@@ -51,65 +52,18 @@ _HEAD_TIMEOUT = 5.0
 _SWEEP = 0.1
 # An answer that waits for others to wait with it waits no longer than this, in seconds.
 _HOLD = 0.01
+# So long a worker leaves a new connection to one that has fewer, in seconds.
+_LEAVE = 0.001
 _CHUNK = 16384
 # All requests that are not whole, and answers that are not sent whole, together may hold this much, in bytes.
 _MAX_HELD = 16 * 1024 * 1024
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class _Wait:
-    """What a connection waits for, until `deadline` (monotonic).
-
-    A whole request, a thread's answer to one, or that the client reads the rest of an answer, `unsent`. `rest` is what
-    it has sent behind the request that is answered.
-    """
-
-    deadline: float
-    incoming: Incoming = field(default_factory=Incoming)
-    begun: float | None = None
-    held: int = 0
-    rest: bytes = b""
-    unsent: bytes = b""
-    watched: bool = False
-    closing: bool = False
-
-    def begin_anew(self, deadline: float) -> None:
-        self.deadline, self.begun, self.incoming = deadline, None, Incoming()
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class _Exchange:
-    """A request that has a thread, and the answer to it, which is held until what is in `held_for` was called."""
-
-    conn: Any
-    wait: _Wait
-    head: Head
-    body: bytes
-    answer: Answer
-    environ: dict[str, Any] = field(default_factory=dict)
-    began: float = 0.0
-    held_for: list[Callable[[], None]] = field(default_factory=list)
-    data: bytes = b""
-    stays_open: bool = False
-
-    def encode(self, *, stays_open: bool) -> None:
-        """Make the bytes of the answer. Raises ValueError."""
-        self.data, self.stays_open = self.answer.encoded(stays_open=stays_open), stays_open
-
-    def fail(self, status: HTTPStatus) -> None:
-        """Answer so instead."""
-        head, end, body = refusal(status).partition(b"\r\n\r\n")
-        if self.head.method == "HEAD":  # a proxy would take the body for the next answer
-            body = b""
-        self.data, self.stays_open = head + end + body, False
-        self.answer.status_code, self.answer.sent = status, len(body)
 
 
 class _ThreadsOwn(threading.local):
     """What a thread holds itself. Only by its own connection can it be sure that the server lost nothing meanwhile."""
 
     def __init__(self) -> None:
-        self.held: list[_Exchange] = []
+        self.held: list[Exchange] = []
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
@@ -118,13 +72,17 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     cfg: Any
     alive: bool
     request_timeout = 15.0
+    _counts = ConnectionCounts()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._place = self._counts.take_place()  # this is still the parent
+        self._listens = False
+        self._leaves_until: float | None = None
         # A connection is in one of these: without a thread (first the one that has been the longest without a whole
         # request), or with one. Threads move them back; all else, and the poller, is for whoever has the watch.
-        self._waiting: dict[Any, _Wait] = {}
-        self._busy: dict[Any, _Wait] = {}
+        self._waiting: dict[Any, Wait] = {}
+        self._busy: dict[Any, Wait] = {}
         self._lock = threading.Lock()
         self._this_thread = _ThreadsOwn()
         self._keepalive = self.cfg.keepalive  # gunicorn takes long to look a setting up
@@ -150,21 +108,38 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().handle_exit(sig, frame)
         self.tpool.wake_main()
 
-    def accept(self, listener: socket.socket) -> bool:
-        """Accept a connection; where there is no room for one more, close another instead of dying, and give False."""
-        try:
-            super().accept(listener)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            _log.error("out of file descriptors")
-            self._drop_longest_waiting()
-            return False
-        return True
+    def give_back_place(self) -> None:
+        """For the parent to call when this worker has ended."""
+        self._counts.give_back(self._place)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Take connections, or none. At a stop, take what has already connected, then refuse new ones at once.
+
+        gunicorn keeps the listening socket open while it waits for the last requests: clients would go on to
+        connect and be reset in the end.
+        """
+        self._accepting = enabled
+        if self.alive:
+            self.method_queue.defer(self._mind_listeners)
+            return
+        done = threading.Event()
+        self.method_queue.defer(self._stop_listening, done)
+        while not done.is_set():
+            self.wait_for_and_dispatch_events(_LINGER)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection, unless another worker has fewer and has not yet had the time to take it."""
+        if not self._listens:
+            return  # it was seen together with what made this worker stop listening
+        if self._place.another_has_fewer():
+            self._leaves_until = time.monotonic() + _LEAVE
+            self._mind_listeners()
+        else:
+            self._take_connection(listener)
 
     def enqueue_req(self, conn: Any) -> None:
         """Take a new connection. It gets a thread when a request has arrived."""
-        self._await_request(conn, _Wait(time.monotonic() + self._keepalive))
+        self._await_request(conn, Wait(time.monotonic() + self._keepalive))
         self._receive(conn, conn.sock)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
@@ -173,8 +148,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     def _look(self, timeout: float) -> None:
         """Wait for events and take what they bring; then cut what is over its time. Called by who has the watch."""
-        super().wait_for_and_dispatch_events(self._at_a_stop_short(timeout))
+        timeout = self._at_a_stop_short(timeout)
+        super().wait_for_and_dispatch_events(timeout if self._leaves_until is None else min(timeout, _LEAVE))
         now = time.monotonic()
+        if self._leaves_until is not None and now >= self._leaves_until:
+            self._take_what_was_left()
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP
             self._cut_late(now)
@@ -197,25 +175,48 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def _at_a_stop_short(self, timeout: float) -> float:
         return timeout if self.alive else min(timeout, 0.1)
 
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """At a stop, take what has already connected, then refuse new connections at once.
+    # Listening sockets
 
-        gunicorn keeps the listening socket open while it waits for the last requests: clients would go on to
-        connect and be reset in the end.
-        """
-        super().set_accept_enabled(enabled)
-        if enabled or self.alive:
-            return
-        done = threading.Event()
-        self.method_queue.defer(self._stop_listening, done)
-        while not done.is_set():
-            self.wait_for_and_dispatch_events(_LINGER)
+    def _mind_listeners(self) -> None:
+        """Watch the listening sockets while this worker takes connections."""
+        listens = self._accepting and self._leaves_until is None
+        for listener in self.sockets if listens != self._listens else ():
+            if listens:
+                listener.setblocking(False)
+                self.poller.register(listener, selectors.EVENT_READ, self.accept)
+            else:
+                self.poller.unregister(listener)
+        self._listens = listens
+        self._tell_count()
+
+    def _take_what_was_left(self) -> None:
+        self._leaves_until = None
+        self._mind_listeners()
+        for listener in self.sockets if self._listens else ():
+            self._take_connection(listener)
+
+    def _take_connection(self, listener: socket.socket) -> bool:
+        """Accept one; where there is no room for one more, close another instead of dying, and give False."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            _log.error("out of file descriptors")
+            self._drop_longest_waiting()
+            return False
+        self._tell_count()
+        return True
+
+    def _tell_count(self) -> None:
+        self._place.tell(self.nr_conns if self._accepting else None)
 
     def _stop_listening(self, done: threading.Event) -> None:
+        self._mind_listeners()
         for listener in self.sockets:
             listener.setblocking(False)
             # Not until there is no connection more: a client that has gone again is one that others wait behind.
-            while _is_ready(listener, select.POLLIN) and self.accept(listener):
+            while is_ready(listener, select.POLLIN) and self._take_connection(listener):
                 pass
             listener.close()
         leave = time.monotonic() + _LINGER
@@ -228,7 +229,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
 
     # Connections with a thread
 
-    def _answer(self, exchange: _Exchange) -> None:
+    def _answer(self, exchange: Exchange) -> None:
         """Answer one request, or hold the answer. Runs in a thread."""
         with self._lock:
             cut = exchange.wait.closing
@@ -249,7 +250,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if held and held[0].began + _HOLD < time.monotonic():
             self._settle()
 
-    def _run(self, exchange: _Exchange) -> None:
+    def _run(self, exchange: Exchange) -> None:
         """Let the application make the answer."""
         head, conn, answer = exchange.head, exchange.conn, exchange.answer
         exchange.began = time.monotonic()
@@ -281,27 +282,26 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             self._send_answer(exchange)
         return True
 
-    def _send_answer(self, exchange: _Exchange) -> None:
+    def _send_answer(self, exchange: Exchange) -> None:
         """Send it in one piece, and go on with the connection."""
         if exchange.stays_open and not self.alive:  # a stop has begun meanwhile
             exchange.encode(stays_open=False)
         try:
-            exchange.wait.unsent = _send(exchange.conn.sock, exchange.data)
+            exchange.wait.unsent = send(exchange.conn.sock, exchange.data)
         except OSError:  # the client has gone
             exchange.stays_open = False
         took = timedelta(seconds=time.monotonic() - exchange.began)
         self.log.access(exchange.answer, None, exchange.environ, took)
         self._release(exchange)
 
-    def _release(self, exchange: _Exchange) -> None:
+    def _release(self, exchange: Exchange) -> None:
         conn, wait, stays_open = exchange.conn, exchange.wait, exchange.stays_open
         with self._lock:
             del self._busy[conn]
-            if stays_open and not wait.unsent:
+            if stays_open and wait.watched and not wait.unsent and not wait.rest:
                 self._begin_anew(wait)
-                if wait.watched and not wait.rest:
-                    self._waiting[conn] = wait
-                    return
+                self._waiting[conn] = wait
+                return
         self.method_queue.defer(self._take_back, conn, wait, stays_open)
 
     def _end_at_last_request(self) -> None:
@@ -311,16 +311,16 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             self.alive = False
             self.tpool.wake_main()
 
-    def _begin_anew(self, wait: _Wait) -> None:
+    def _begin_anew(self, wait: Wait) -> None:
         # Also at a stop: a client that was not told to close may be sending its next request.
         wait.begin_anew(time.monotonic() + (self._keepalive if self.alive else _LINGER))
 
     # Connections without a thread
 
-    def _await_request(self, conn: Any, wait: _Wait) -> None:
+    def _await_request(self, conn: Any, wait: Wait) -> None:
         self._await(conn, wait, selectors.EVENT_READ, partial(self._receive, conn))
 
-    def _await(self, conn: Any, wait: _Wait, event: int, callback: Callable[[socket.socket], None]) -> None:
+    def _await(self, conn: Any, wait: Wait, event: int, callback: Callable[[socket.socket], None]) -> None:
         with self._lock:
             self._waiting[conn] = wait
         if wait.watched:
@@ -328,7 +328,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         wait.watched = True
         self.poller.register(conn.sock, event, callback)
 
-    def _stop_watching(self, conn: Any, wait: _Wait) -> None:
+    def _stop_watching(self, conn: Any, wait: Wait) -> None:
         if wait.watched:
             wait.watched = False
             self.poller.unregister(conn.sock)
@@ -358,7 +358,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         elif not wait.closing:
             self._take(conn, wait, data)
 
-    def _take(self, conn: Any, wait: _Wait, data: bytes) -> None:
+    def _take(self, conn: Any, wait: Wait, data: bytes) -> None:
         if wait.begun is None:
             wait.begun = time.monotonic()
         wait.incoming.add(data)
@@ -379,8 +379,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
         self._bound_what_is_held()
 
-    def _to_thread(self, conn: Any, wait: _Wait, head: Head, body: bytes, rest: bytes) -> None:
-        if not _takes_answers(conn.sock):
+    def _to_thread(self, conn: Any, wait: Wait, head: Head, body: bytes, rest: bytes) -> None:
+        if not takes_answers(conn.sock):
             _log.warning("a client sends requests and does not read the answers, connection cut")
             self._drop(conn)
             return
@@ -390,21 +390,22 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         with self._lock:
             del self._waiting[conn]
             self._busy[conn] = wait
-        self.tpool.put(_Exchange(conn, wait, head, body, Answer(head)))
+        self.tpool.put(Exchange(conn, wait, head, body, Answer(head)))
 
-    def _take_back(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
+    def _take_back(self, conn: Any, wait: Wait, stays_open: bool) -> None:
         if wait.unsent:
             self._await_room(conn, wait, stays_open)
             return
         if not stays_open:
             self._close(conn, wait)
             return
+        self._begin_anew(wait)
         self._await_request(conn, wait)
         if rest := wait.rest:
             wait.rest = b""
             self._take(conn, wait, rest)
 
-    def _await_room(self, conn: Any, wait: _Wait, stays_open: bool) -> None:
+    def _await_room(self, conn: Any, wait: Wait, stays_open: bool) -> None:
         """Go on sending when the client has read, within the time that its request has."""
         self._stop_watching(conn, wait)
         wait.held = len(wait.unsent)
@@ -418,7 +419,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if wait is None:
             return  # as in _receive
         try:
-            wait.unsent = _send(sock, wait.unsent)
+            wait.unsent = send(sock, wait.unsent)
         except OSError:
             self._drop(conn)
             return
@@ -426,7 +427,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             return
         self._forget(conn)
         self._stop_watching(conn, wait)
-        self._begin_anew(wait)
         self._take_back(conn, wait, stays_open)
 
     def _refuse(self, conn: Any, status: HTTPStatus) -> None:
@@ -436,7 +436,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             conn.sock.send(refusal(status), socket.MSG_DONTWAIT)
         self._close(conn, wait)
 
-    def _close(self, conn: Any, wait: _Wait) -> None:
+    def _close(self, conn: Any, wait: Wait) -> None:
         """Say that no more will come, and close when the client has.
 
         Closed at once, with bytes unread, the kernel would reset the connection and the last answer might be lost;
@@ -453,10 +453,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def _drop(self, conn: Any) -> None:
         self._end(conn, self._forget(conn))
 
-    def _end(self, conn: Any, wait: _Wait) -> None:
+    def _end(self, conn: Any, wait: Wait) -> None:
         self._stop_watching(conn, wait)
         conn.close()
         self.nr_conns -= 1
+        self._tell_count()
 
     def _bound_what_is_held(self) -> None:
         if self._held > _MAX_HELD:
@@ -469,29 +470,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         if longest is not None:
             self._drop(longest)
 
-    def _forget(self, conn: Any) -> _Wait:
+    def _forget(self, conn: Any) -> Wait:
         with self._lock:
             wait = self._waiting.pop(conn)
         self._held -= wait.held
         wait.held = 0
         return wait
-
-
-def _takes_answers(sock: socket.socket) -> bool:
-    """Whether the kernel has room for an answer; no work is done for a client that reads none."""
-    return _is_ready(sock, select.POLLOUT)
-
-
-def _is_ready(sock: socket.socket, event: int) -> bool:
-    poll = select.poll()
-    poll.register(sock, event)
-    return bool(poll.poll(0))
-
-
-def _send(sock: socket.socket, data: bytes) -> bytes:
-    """Send what the kernel has room for, and give the rest: who waited for more would wait for the client."""
-    try:
-        sent = sock.send(data, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        sent = 0
-    return data[sent:]

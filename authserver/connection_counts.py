@@ -1,0 +1,52 @@
+"""How many connections each worker process has, for the others to see.
+
+The kernel gives a new connection to the worker that asks first. When many come at once one worker may take them all;
+clients keep them open, and the other cores have nothing to do.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+_PLACES = 256
+_NONE = 2**31 - 1
+# A worker that has so many more than another lets that one have the next.
+_MORE = 2
+
+
+class Place:
+    """One worker's count among all. What others read in the moment of a change may be late, and does no harm."""
+
+    def __init__(self, counts: memoryview[int], index: int | None) -> None:
+        """`index` is None where no place was free: then none of the others' counts matters."""
+        self._counts, self.index = counts, index
+
+    def tell(self, count: int | None) -> None:
+        """Have so many connections; None: and take no more."""
+        if self.index is not None:
+            self._counts[self.index] = _NONE if count is None else count
+
+    def another_has_fewer(self) -> bool:
+        """Whether another worker should have the next connection."""
+        return self.index is not None and min(self._counts) + _MORE <= self._counts[self.index]
+
+
+class ConnectionCounts:
+    """Memory shared by the workers that are forked after it was made; the parent gives them their places."""
+
+    def __init__(self) -> None:
+        self._counts: memoryview[int] = memoryview(mmap.mmap(-1, 4 * _PLACES)).cast("i")
+        for index in range(_PLACES):
+            self._counts[index] = _NONE
+        self._free = list(range(_PLACES))
+
+    def take_place(self) -> Place:
+        """Give a place for a worker to come."""
+        return Place(self._counts, self._free.pop() if self._free else None)
+
+    def give_back(self, place: Place) -> None:
+        """Take the place of a worker that has ended, however it did."""
+        if place.index is not None:
+            place.tell(None)
+            self._free.append(place.index)
+            place.index = None

@@ -1,0 +1,95 @@
+"""New connections go to the worker that has the fewest, and to any that answers when that one does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+from contextlib import ExitStack
+
+import psutil
+
+from authserver.connection_counts import ConnectionCounts
+
+BURST = 40
+
+
+def connections_of(worker: int) -> int:
+    """How many connections with clients a worker has."""
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in psutil.Process(worker).net_connections("tcp"))
+
+
+def ask(connection) -> None:
+    connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_burst_is_shared_by_the_workers(start_gunicorn, serving_url, wait_until):
+    """A worker that is not given the processor for a millisecond misses some: so the middle of several bursts."""
+    server = start_gunicorn(serving_url, WORKERS="2")
+    apart = []
+    for _ in range(9):
+        with ExitStack() as stack:
+            connections = [stack.enter_context(server.connect()) for _ in range(BURST)]
+            for connection in connections:
+                ask(connection)
+            counts = [connections_of(worker) for worker in server.workers()]
+            assert sum(counts) == BURST
+            apart.append(max(counts) - min(counts))
+        wait_until(lambda: not any(connections_of(worker) for worker in server.workers()), "the end of the burst")
+    assert statistics.median(apart) <= 4, apart
+
+
+def test_what_is_left_to_a_worker_that_does_not_take_it_is_taken(start_gunicorn, serving_url, wait_until):
+    server = start_gunicorn(serving_url, WORKERS="2")
+    stopped = min(server.workers())
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        wait_until(lambda: psutil.Process(stopped).status() == psutil.STATUS_STOPPED, "the worker's stop")
+        with ExitStack() as stack:
+            for _ in range(BURST):
+                ask(stack.enter_context(server.connect()))
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
+def test_a_worker_that_has_taken_more_leaves_the_next():
+    counts = ConnectionCounts()
+    one, other = counts.take_place(), counts.take_place()
+    one.tell(5)
+    assert not one.another_has_fewer(), "the other does not take any yet"
+    other.tell(4)
+    assert not one.another_has_fewer()
+    other.tell(3)
+    assert one.another_has_fewer()
+    assert not other.another_has_fewer()
+    other.tell(None)
+    assert not one.another_has_fewer()
+
+
+def test_nothing_is_left_to_a_worker_that_has_ended():
+    counts = ConnectionCounts()
+    one, other = counts.take_place(), counts.take_place()
+    one.tell(5)
+    other.tell(0)
+    counts.give_back(other)
+    assert not one.another_has_fewer()
+    counts.give_back(other)
+    next_one = counts.take_place()
+    next_one.tell(0)
+    assert one.another_has_fewer()
+
+
+def test_workers_that_have_no_place_take_what_comes():
+    counts = ConnectionCounts()
+    places = [counts.take_place()]
+    while places[-1].index is not None:
+        places.append(counts.take_place())
+    first, *_, last = places
+    first.tell(0)
+    last.tell(1000)
+    assert not last.another_has_fewer()
+    assert not first.another_has_fewer()
+    counts.give_back(last)
+    counts.give_back(first)
+    assert counts.take_place().index is not None
