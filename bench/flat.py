@@ -24,7 +24,7 @@ from bench import clean_up, fill, machine
 from bench.generators import Generator, python, wrk
 from bench.installation import Installation
 from bench.measure import Figures, Rounds
-from bench.report import markdown_table, text_table
+from bench.report import Table, markdown_table
 from bench.rows import Row
 
 _UNITS = {"k": 1000, "M": 1_000_000}
@@ -121,8 +121,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     """The rest, in sentences."""
     cleaned = result["clean_up"]
     syncs = "; ".join(
-        f"{amount}: without a cursor {sync['without']:.1f} ms, from 0 {sync['events']} events on {sync['pages']} pages "
-        f"in {sync['seconds']:.2f} s, the slowest page {sync['slowest']:.0f} ms"
+        f"{amount}: without a cursor {sync['without']:.1f} ms, from sequence 0: {sync['events']} events, "
+        f"pages: {sync['pages']}, in {sync['seconds']:.2f} s, the slowest page {sync['slowest']:.0f} ms"
         for amount, sync in result["first_sync"].items()
     )
     latencies = ", ".join(
@@ -138,17 +138,12 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """For a terminal."""
-    return "\n\n".join((str(result["machine"]), text_table(_HEADINGS, lines(result)), *notes(result)))
-
-
-def section(result: Mapping[str, Any]) -> str:
-    """For docs/performance.md."""
+def section(result: Mapping[str, Any], table: Table = markdown_table) -> str:
+    """For docs/performance.md, or with `text_table` for a terminal."""
     on = result["machine"]
     where = f"{on['cpus']} processors ({on['processor']}), PostgreSQL {on['postgresql']}, "
     where += f"commit {on['commit']}; {result['options']}"
-    return "\n\n".join((where, markdown_table(_HEADINGS, lines(result)), *notes(result)))
+    return "\n\n".join((where, table(_HEADINGS, lines(result)), *notes(result)))
 
 
 def _number(text: str) -> int:

@@ -32,7 +32,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--sizes", default="10k,1M,10M", help="of --flat: how many tokens live (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as SVG or PNG by the name")
-    parser.add_argument("--docs", action="store_true", help=f"put table and plot into docs/{DOCUMENT.name}")
+    parser.add_argument(
+        "--docs", action="store_true", help=f"put tables and plot into docs/{DOCUMENT.name} and docs/scaling.md"
+    )
     parser.add_argument("--from-json", type=Path, nargs="+", metavar="FILE", help="tell of earlier runs")
     options = parser.parse_args()
     if options.quick:

@@ -139,16 +139,12 @@ def _start_up(stack: Stack, number: int) -> dict[str, float]:
 
 def _publish(result: dict[str, Any], options: argparse.Namespace) -> None:
     if result["kind"] == "flat":
-        print(flat.table(result))
+        print(flat.section(result, report.text_table))
         if options.docs:
             report.put_into(DOCUMENT, "flat", flat.section(result))
         return
     rows = result["rows"]
-    print(f"{result['machine']}\n{result['peers']}\n{result['options']}\n")
-    print(report.text_table(report.HEADINGS, [report.cells(row) for row in rows]))
-    print(f"\nmemory: {result['memory']}\nstart-up: {result['start_up']}")
-    for line in (*report.beside_peers(rows), *report.beside_gunicorn(rows)):
-        print("  ".join(line))
+    print(report.section(result, report.text_table))
     if options.docs:
         report.put_into(DOCUMENT, "bench", report.section(result))
         if planned := capacity.section(result):

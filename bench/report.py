@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,8 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *lines))
 
 
+Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
 _OURS = {
     "token": "token-opaque-secret",
     "introspect": "introspect-opaque-active-secret",
@@ -139,8 +141,8 @@ def put_into(document: Path, marker: str, text: str) -> None:
     document.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", before), encoding="utf-8")
 
 
-def section(run: Mapping[str, Any]) -> str:
-    """What docs/performance.md says of a run."""
+def section(run: Mapping[str, Any], table: Table = markdown_table) -> str:
+    """What docs/performance.md, or with `text_table` a terminal, says of a run."""
     machine, peers = run["machine"], beside_peers(run["rows"])
     versions = ", ".join(f"{name} {value}" for name, value in {**machine, **run["peers"]}.items() if name not in _PLACE)
     memory = [
@@ -150,17 +152,17 @@ def section(run: Mapping[str, Any]) -> str:
     parts = [
         f"{machine['cpus']} processors ({machine['processor']}), {machine['system']}; commit {machine['commit']}; "
         f"{versions}. {run['options']}",
-        markdown_table(HEADINGS, [cells(row) for row in run["rows"]]),
+        table(HEADINGS, [cells(row) for row in run["rows"]]),
         "Memory of one worker, on average, in MiB:",
-        markdown_table(("", "workers", "USS", "PSS"), memory),
+        table(("", "workers", "USS", "PSS"), memory),
         f"From the start of `authserver serve` to the first 200 of `/ready`: {run['start_up']['median']:.2f} s "
         f"({run['start_up']['min']:.2f}-{run['start_up']['max']:.2f}).",
     ]
     if plain := beside_gunicorn(run["rows"]):
-        parts.insert(2, markdown_table(("", "share", "min-max"), plain))
+        parts.insert(2, table(("", "share", "min-max"), plain))
         parts.insert(2, "As a share of the same empty endpoint under gunicorn's own worker:")
     if peers:
-        parts.insert(2, markdown_table(("peer", "times as fast", "min-max"), peers))
+        parts.insert(2, table(("peer", "times as fast", "min-max"), peers))
         parts.insert(2, "This server's requests a second (opaque token, secret) as a multiple of the peer's:")
     return "\n\n".join(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,6 +114,22 @@ def test_rates_stand_beside_those_of_gunicorns_own_worker() -> None:
     told = report.to_json(rows, rounds, dict.fromkeys(rounds[0], 0))
     assert [line[1:] for line in report.beside_gunicorn(told)] == [("0.90", "0.50-1.20")]
     assert report.beside_gunicorn(told[:1]) == []
+
+
+def test_a_terminal_is_told_what_the_document_says() -> None:
+    rows = [make_row(CEILING), make_row(PLAIN_GUNICORN), make_row("token-opaque-secret")]
+    figures = {row.key: figure(100) for row in rows}
+    run = {
+        "machine": {"cpus": 2, "processor": "P", "system": "S", "commit": "c", "python": "3.11"},
+        "peers": {},
+        "options": "O.",
+        "rows": report.to_json(rows, [figures], dict.fromkeys(figures, 0)),
+        "memory": [{"contender": "authserver", "workers": 2, "uss": 3 * 2**20, "pss": 4 * 2**20}],
+        "start_up": {"median": 1, "min": 1, "max": 1},
+    }
+    told, published = report.section(run, report.text_table), report.section(run)
+    assert re.findall(r"[\w.:]+", told) == re.findall(r"[\w.:]+", re.sub(r"-{3}:?", "", published))
+    assert "authserver        2    3    4" in told
 
 
 def figure(rate: float) -> Figures:
