@@ -8,22 +8,14 @@ server has said `Connection: close`, the next request needs a new connection, wh
 
 from __future__ import annotations
 
-import logging
 import os
-import selectors
 import signal
 import socket
 import time
-from contextlib import closing
 
-import gunicorn.config
-import gunicorn.sock
 import pytest
 import requests
 import urllib3.exceptions
-
-from authserver.dev.stack import free_port
-from authserver.worker import Worker
 
 PATIENCE = 30.0  # seconds; a limit, never a pace
 IDLE = 0.7  # seconds for which a stopping server keeps a connection open at least: it looks once a second
@@ -119,27 +111,9 @@ def test_term_answers_who_connected_behind_clients_that_have_gone(start_gunicorn
     assert server.process.wait(PATIENCE) == 0
 
 
-@pytest.fixture
-def worker():
-    """A worker in this process, with no threads: the main thread watches."""
-    config = gunicorn.config.Config()
-    config.set("bind", f"127.0.0.1:{free_port()}")
-    config.settings["threads"].value = 0
-    log = logging.getLogger("test")
-    [listener] = gunicorn.sock.create_sockets(config, log)
-    worker = Worker(1, os.getpid(), [listener], None, 30, config, log)
-    worker.method_queue.init()
-    with closing(worker.method_queue), closing(worker.tmp), selectors.DefaultSelector() as worker.poller:
-        worker.tpool = worker.get_thread_pool()
-        worker.poller.register(worker.method_queue.fileno(), selectors.EVENT_READ, worker.method_queue.run_callbacks)
-        worker.set_accept_enabled(True)
-        worker.wait_for_and_dispatch_events(1.0)
-        yield worker
-    listener.close()
-
-
-def test_a_connection_that_is_seen_in_the_moment_of_the_stop_is_taken_once(worker):
+def test_a_connection_that_is_seen_in_the_moment_of_the_stop_is_taken_once(make_worker):
     """It killed the worker, and with it all requests at hand."""
+    worker = make_worker()
     address = worker.sockets[0].getsockname()
     worker.method_queue.defer(lambda: None)  # of two events the one that was there first is dispatched first
     with socket.create_connection(address, timeout=PATIENCE) as connection:
