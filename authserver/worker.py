@@ -109,6 +109,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().handle_exit(sig, frame)
         self.tpool.wake_main()
 
+    def is_parent_alive(self) -> bool:
+        """Begin a stop when nobody is left who could tell this worker to: it would hold the address for long."""
+        if super().is_parent_alive():
+            return True
+        self.alive = False
+        return False
+
     def give_back_place(self) -> None:
         """For the parent to call when this worker has ended."""
         self._counts.give_back(self._place)

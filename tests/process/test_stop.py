@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 
+import psutil
 import pytest
 import requests
 import urllib3.exceptions
@@ -134,6 +135,28 @@ def test_term_does_not_wait_for_idle_connections(start_gunicorn, serving_url):
         session.get(f"{server.url}/health", timeout=PATIENCE)
         term(server)
         assert server.process.wait(SOON) == 0
+
+
+def test_workers_whose_master_was_killed_end_soon(start_gunicorn, serving_url, wait_until):
+    """Else a new server could not listen, and who connected meanwhile would wait in vain."""
+    server = start_gunicorn(serving_url, WORKERS="2")
+    wait_until(lambda: len(server.workers()) == 2, "both workers")
+    workers = [psutil.Process(worker) for worker in server.workers()]
+
+    def have_ended():
+        return not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+
+    try:
+        with requests.Session() as session:
+            session.get(f"{server.url}/health", timeout=PATIENCE)
+            server.process.kill()
+            wait_until(have_ended, "the workers' end", SOON)
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+    finally:
+        for worker in workers:
+            if worker.is_running():
+                worker.kill()
 
 
 def test_a_killed_worker_is_replaced_and_the_other_goes_on(start_gunicorn, serving_url, wait_until):
