@@ -77,6 +77,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._place = self._counts.take_place()  # this is still the parent
+        self._shares = not self.cfg.reuse_port  # else nobody else can take what comes to this worker's own sockets
         self._listens = False
         self._leaves_until: float | None = None
         # A connection is in one of these: without a thread (first the one that has been the longest without a whole
@@ -108,6 +109,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         super().handle_exit(sig, frame)
         self.tpool.wake_main()
 
+    def is_parent_alive(self) -> bool:
+        """Begin a stop when nobody is left who could tell this worker to: it would hold the address for long."""
+        if super().is_parent_alive():
+            return True
+        self.alive = False
+        return False
+
     def give_back_place(self) -> None:
         """For the parent to call when this worker has ended."""
         self._counts.give_back(self._place)
@@ -131,7 +139,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         """Accept a connection, unless another worker has fewer and has not yet had the time to take it."""
         if not self._listens:
             return  # it was seen together with what made this worker stop listening
-        if self._place.another_has_fewer():
+        if self._shares and self._place.another_has_fewer():
             self._leaves_until = time.monotonic() + _LEAVE
             self._mind_listeners()
         else:
@@ -202,8 +210,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            _log.error("out of file descriptors")
-            self._drop_longest_waiting()
+            # The kernel says so also where there is no connection, such as when another worker has taken it.
+            if is_ready(listener, select.POLLIN):
+                _log.error("out of file descriptors")
+                self._drop_longest_waiting()
             return False
         self._tell_count()
         return True

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
+import logging
+import os
 import secrets
+import selectors
 import shutil
 import socket
 import struct
@@ -18,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gunicorn.config
+import gunicorn.sock
 import psutil
 import psycopg
 import pytest
@@ -29,6 +34,7 @@ from authserver.dev.stack import Server, free_port
 from authserver.migrate import migrate, read_migrations
 from authserver.store.database import Database
 from authserver.store.schema_migrations import SchemaMigrations
+from authserver.worker import Worker
 
 INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-process-tests-0123456789"
 PATIENCE = 30.0  # seconds; a limit, never a pace
@@ -161,6 +167,43 @@ def start_gunicorn(
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def make_worker() -> Iterator[Callable[..., Worker]]:
+    """Workers in this process, with no threads: the main thread watches. `make_worker(reuse_port=True)`."""
+
+    def see_clients_off(worker: Worker) -> None:
+        while worker.nr_conns:
+            worker.wait_for_and_dispatch_events(1.0)
+
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings: Any) -> Worker:
+            config = gunicorn.config.Config()
+            config.set("bind", f"127.0.0.1:{free_port()}")
+            config.settings["threads"].value = 0
+            for name, value in settings.items():
+                config.set(name, value)
+            log = logging.getLogger("test")
+            [listener] = gunicorn.sock.create_sockets(config, log)
+            stack.callback(listener.close)
+            worker = Worker(1, os.getpid(), [listener], None, 30, config, log)
+            stack.callback(worker.give_back_place)
+            worker.method_queue.init()
+            stack.callback(worker.method_queue.close)
+            stack.callback(worker.tmp.close)
+            worker.poller = stack.enter_context(selectors.DefaultSelector())
+            worker.tpool = worker.get_thread_pool()
+            worker.poller.register(
+                worker.method_queue.fileno(), selectors.EVENT_READ, worker.method_queue.run_callbacks
+            )
+            worker.set_accept_enabled(True)
+            worker.wait_for_and_dispatch_events(1.0)
+            stack.callback(see_clients_off, worker)
+            return worker
+
+        yield make
 
 
 class Load:

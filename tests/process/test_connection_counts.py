@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import statistics
 from contextlib import ExitStack
 
 import psutil
+import pytest
 
 from authserver.connection_counts import ConnectionCounts
+from authserver.worker import Worker
 
 BURST = 40
+PATIENCE = 30.0  # seconds; a limit, never a pace
 
 
 def connections_of(worker: int) -> int:
@@ -51,6 +56,42 @@ def test_what_is_left_to_a_worker_that_does_not_take_it_is_taken(start_gunicorn,
                 ask(stack.enter_context(server.connect()))
     finally:
         os.kill(stopped, signal.SIGCONT)
+
+
+@pytest.fixture
+def idle_place():
+    """Another worker's, which has no connections."""
+    place = Worker._counts.take_place()
+    place.tell(0)
+    yield place
+    Worker._counts.give_back(place)
+
+
+def test_nothing_is_left_to_workers_that_listen_for_themselves(make_worker, idle_place):
+    """With gunicorn's `reuse_port` the kernel has given each connection to one worker: nobody else can take it."""
+    worker = make_worker(reuse_port=True)
+    with ExitStack() as stack:
+        for number in range(1, 5):
+            stack.enter_context(socket.create_connection(worker.sockets[0].getsockname(), timeout=PATIENCE))
+            worker.wait_for_and_dispatch_events(1.0)
+            assert worker.nr_conns == number
+
+
+def test_no_connection_is_cut_for_one_that_another_worker_took(make_worker, caplog):
+    """The kernel says that there is no file descriptor before it looks whether there is a connection."""
+    worker = make_worker()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.create_connection(worker.sockets[0].getsockname(), timeout=PATIENCE):
+        worker.wait_for_and_dispatch_events(1.0)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            worker.accept(worker.sockets[0])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert worker.nr_conns == 1
+    assert not caplog.records
 
 
 def test_a_worker_that_has_taken_more_leaves_the_next():

@@ -8,22 +8,15 @@ server has said `Connection: close`, the next request needs a new connection, wh
 
 from __future__ import annotations
 
-import logging
 import os
-import selectors
 import signal
 import socket
 import time
-from contextlib import closing
 
-import gunicorn.config
-import gunicorn.sock
+import psutil
 import pytest
 import requests
 import urllib3.exceptions
-
-from authserver.dev.stack import free_port
-from authserver.worker import Worker
 
 PATIENCE = 30.0  # seconds; a limit, never a pace
 IDLE = 0.7  # seconds for which a stopping server keeps a connection open at least: it looks once a second
@@ -119,27 +112,9 @@ def test_term_answers_who_connected_behind_clients_that_have_gone(start_gunicorn
     assert server.process.wait(PATIENCE) == 0
 
 
-@pytest.fixture
-def worker():
-    """A worker in this process, with no threads: the main thread watches."""
-    config = gunicorn.config.Config()
-    config.set("bind", f"127.0.0.1:{free_port()}")
-    config.settings["threads"].value = 0
-    log = logging.getLogger("test")
-    [listener] = gunicorn.sock.create_sockets(config, log)
-    worker = Worker(1, os.getpid(), [listener], None, 30, config, log)
-    worker.method_queue.init()
-    with closing(worker.method_queue), closing(worker.tmp), selectors.DefaultSelector() as worker.poller:
-        worker.tpool = worker.get_thread_pool()
-        worker.poller.register(worker.method_queue.fileno(), selectors.EVENT_READ, worker.method_queue.run_callbacks)
-        worker.set_accept_enabled(True)
-        worker.wait_for_and_dispatch_events(1.0)
-        yield worker
-    listener.close()
-
-
-def test_a_connection_that_is_seen_in_the_moment_of_the_stop_is_taken_once(worker):
+def test_a_connection_that_is_seen_in_the_moment_of_the_stop_is_taken_once(make_worker):
     """It killed the worker, and with it all requests at hand."""
+    worker = make_worker()
     address = worker.sockets[0].getsockname()
     worker.method_queue.defer(lambda: None)  # of two events the one that was there first is dispatched first
     with socket.create_connection(address, timeout=PATIENCE) as connection:
@@ -160,6 +135,28 @@ def test_term_does_not_wait_for_idle_connections(start_gunicorn, serving_url):
         session.get(f"{server.url}/health", timeout=PATIENCE)
         term(server)
         assert server.process.wait(SOON) == 0
+
+
+def test_workers_whose_master_was_killed_end_soon(start_gunicorn, serving_url, wait_until):
+    """Else a new server could not listen, and who connected meanwhile would wait in vain."""
+    server = start_gunicorn(serving_url, WORKERS="2")
+    wait_until(lambda: len(server.workers()) == 2, "both workers")
+    workers = [psutil.Process(worker) for worker in server.workers()]
+
+    def have_ended():
+        return not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+
+    try:
+        with requests.Session() as session:
+            session.get(f"{server.url}/health", timeout=PATIENCE)
+            server.process.kill()
+            wait_until(have_ended, "the workers' end", SOON)
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+    finally:
+        for worker in workers:
+            if worker.is_running():
+                worker.kill()
 
 
 def test_a_killed_worker_is_replaced_and_the_other_goes_on(start_gunicorn, serving_url, wait_until):
