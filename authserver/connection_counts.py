@@ -12,6 +12,8 @@ _PLACES = 256
 _NONE = 2**31 - 1
 # A worker that has so many more than another lets that one have the next.
 _MORE = 2
+# A worker that does not take what was left to it for so many times, and has as many as before, hangs.
+_IN_VAIN = 50
 
 
 class Place:
@@ -20,6 +22,7 @@ class Place:
     def __init__(self, counts: memoryview[int], index: int | None) -> None:
         """`index` is None where no place was free: then none of the others' counts matters."""
         self._counts, self.index = counts, index
+        self._least, self._in_vain = _NONE, 0
 
     def tell(self, count: int | None) -> None:
         """Have so many connections; None: and take no more."""
@@ -27,8 +30,17 @@ class Place:
             self._counts[self.index] = _NONE if count is None else count
 
     def another_has_fewer(self) -> bool:
-        """Whether another worker should have the next connection."""
-        return self.index is not None and min(self._counts) + _MORE <= self._counts[self.index]
+        """Whether another worker, one that does not hang, should have the next connection."""
+        if self.index is None:
+            return False
+        least = min(self._counts)
+        if least != self._least:
+            self._least, self._in_vain = least, 0
+        return self._in_vain < _IN_VAIN and least + _MORE <= self._counts[self.index]
+
+    def left_in_vain(self) -> None:
+        """Note that the other worker did not take a connection that was left to it."""
+        self._in_vain += 1
 
 
 class ConnectionCounts:

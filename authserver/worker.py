@@ -201,7 +201,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         self._leaves_until = None
         self._mind_listeners()
         for listener in self.sockets if self._listens else ():
-            self._take_connection(listener)
+            if is_ready(listener, select.POLLIN):
+                self._place.left_in_vain()
+                self._take_connection(listener)
 
     def _take_connection(self, listener: socket.socket) -> bool:
         """Accept one; where there is no room for one more, close another instead of dying, and give False."""

@@ -77,6 +77,22 @@ def test_nothing_is_left_to_workers_that_listen_for_themselves(make_worker, idle
             assert worker.nr_conns == number
 
 
+def test_a_worker_that_hangs_does_not_slow_the_others_down_for_long(make_worker, idle_place):
+    """They would take one connection in a millisecond until gunicorn ends it, after half a minute."""
+    worker = make_worker()
+    address = worker.sockets[0].getsockname()
+    with ExitStack() as stack:
+        for number in range(1, 101):
+            stack.enter_context(socket.create_connection(address, timeout=PATIENCE))
+            while worker.nr_conns < number:
+                worker.wait_for_and_dispatch_events(1.0)
+        stack.enter_context(socket.create_connection(address, timeout=PATIENCE))
+        worker.wait_for_and_dispatch_events(1.0)
+        assert worker.nr_conns == 101
+        idle_place.tell(1)  # it goes on
+        assert worker._place.another_has_fewer()
+
+
 def test_no_connection_is_cut_for_one_that_another_worker_took(make_worker, caplog):
     """The kernel says that there is no file descriptor before it looks whether there is a connection."""
     worker = make_worker()
