@@ -9,11 +9,13 @@ import os
 import re
 import secrets
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -381,6 +383,35 @@ def give_roles() -> Callable[[EmbeddedPostgres], Callable[[str], str]]:
         return lambda role: server.url(user=role)
 
     return give
+
+
+@pytest.fixture(scope="session")
+def run_forked(
+    tmp_path_factory: pytest.TempPathFactory, repository: Path
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run a program in a process of its own that need not import everything (see warm.py).
+
+    `run_forked("authserver", arguments, environment, typed)`; or "gunicorn".
+    """
+    files = [tmp_path_factory.mktemp("command") / name for name in ("in", "out", "err")]
+    command = [sys.executable, str(Path(__file__).with_name("warm.py").resolve())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=repository) as warm:
+        assert warm.stdin
+        assert warm.stdout
+
+        def run(
+            program: str, arguments: Sequence[str], environment: dict[str, str], typed: str = ""
+        ) -> subprocess.CompletedProcess[str]:
+            for file, text in zip(files, (typed, "", ""), strict=True):
+                file.write_text(text, encoding="utf-8")
+            line = {"program": program, "arguments": arguments, "environment": environment}
+            print(json.dumps(line | {"files": [str(file) for file in files]}), file=warm.stdin, flush=True)
+            status = int(warm.stdout.readline())
+            _, out, err = (file.read_text(encoding="utf-8") for file in files)
+            return subprocess.CompletedProcess([program, *arguments], status, out, err)
+
+        yield run
+        warm.stdin.close()
 
 
 @pytest.fixture(scope="session")
