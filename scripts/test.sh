@@ -7,6 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 ensure_environment test
 bin=$(dirname "$python")
+# Some hundreds of processes start, each of which would compile all that it imports. Kept out of the tree, so that this
+# can be also where PYTHONDONTWRITEBYTECODE says that nothing is to be written there.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$PWD/.venv/pycache
 
 if [[ $# -gt 0 ]]; then
   exec "$python" -m pytest "$@"

@@ -9,11 +9,13 @@ import os
 import re
 import secrets
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,6 +62,19 @@ def make_roles(administrator: str, password: str) -> None:
         there = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
         for role in (OWNER, APP, OTHER_OWNER):
             connection.execute(f"{'ALTER' if role in there else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}'")  # type: ignore[arg-type] # a constant
+
+
+@pytest.fixture(scope="session", autouse=True)
+def outside() -> Iterator[dict[str, str]]:
+    """The environment as it was, for what asks a package index.
+
+    All else trusts none of the machine's certificate authorities: nothing here is theirs, and each server that a test
+    makes and each process that it starts would take 50 ms to read them.
+    """
+    before = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        yield before
 
 
 @pytest.fixture(scope="session")
@@ -122,21 +137,27 @@ def migrated_database(make_database: Callable[..., str]) -> str:
     return url
 
 
-@pytest.fixture
-def database_url(migrated_database: str) -> str:
-    """The connection string of a database with the schema and no rows, for the role that an operator's commands use."""
+@pytest.fixture(scope="session")
+def cleaner(migrated_database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection for the whole run: a new one plans what it deletes from all those partitions anew."""
     with psycopg.connect(migrated_database, autocommit=True) as connection:
-        # Deleting a client leaves a revocation behind.
-        for table in (
-            "clients",
-            "trusted_issuers",
-            "initial_access_tokens",
-            "signing_keys",
-            "authentication_failures",
-            "issued_tokens",
-            *PARTITIONED_TABLES,
-        ):
-            connection.execute(f'DELETE FROM "{table}"')
+        yield connection
+
+
+@pytest.fixture
+def database_url(migrated_database: str, cleaner: psycopg.Connection[Any]) -> str:
+    """The connection string of a database with the schema and no rows, for the role that an operator's commands use."""
+    # Deleting a client leaves a revocation behind.
+    tables = (
+        "clients",
+        "trusted_issuers",
+        "initial_access_tokens",
+        "signing_keys",
+        "authentication_failures",
+        "issued_tokens",
+        *PARTITIONED_TABLES,
+    )
+    cleaner.execute("; ".join(f'DELETE FROM "{table}"' for table in tables))  # type: ignore[arg-type] # constants
     return migrated_database
 
 
@@ -381,6 +402,35 @@ def give_roles() -> Callable[[EmbeddedPostgres], Callable[[str], str]]:
         return lambda role: server.url(user=role)
 
     return give
+
+
+@pytest.fixture(scope="session")
+def run_forked(
+    tmp_path_factory: pytest.TempPathFactory, repository: Path
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run a program in a process of its own that need not import everything (see warm.py).
+
+    `run_forked("authserver", arguments, environment, typed)`; or "gunicorn".
+    """
+    files = [tmp_path_factory.mktemp("command") / name for name in ("in", "out", "err")]
+    command = [sys.executable, str(Path(__file__).with_name("warm.py").resolve())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=repository) as warm:
+        assert warm.stdin
+        assert warm.stdout
+
+        def run(
+            program: str, arguments: Sequence[str], environment: dict[str, str], typed: str = ""
+        ) -> subprocess.CompletedProcess[str]:
+            for file, text in zip(files, (typed, "", ""), strict=True):
+                file.write_text(text, encoding="utf-8")
+            line = {"program": program, "arguments": arguments, "environment": environment}
+            print(json.dumps(line | {"files": [str(file) for file in files]}), file=warm.stdin, flush=True)
+            status = int(warm.stdout.readline())
+            _, out, err = (file.read_text(encoding="utf-8") for file in files)
+            return subprocess.CompletedProcess([program, *arguments], status, out, err)
+
+        yield run
+        warm.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import secrets
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
@@ -82,17 +81,11 @@ def healthy(https: Any, database_url: str, serving_url: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def doctor(healthy: dict[str, str]) -> Callable[..., dict[str, Any]]:
+def doctor(healthy: dict[str, str], run_forked: Run) -> Callable[..., dict[str, Any]]:
     """What the doctor finds, by check; `status` is the exit status that it must have."""
 
     def examine(*, status: int = 1, **settings: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "authserver", "doctor", "--json"],
-            env=os.environ | healthy | settings,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        done = run_forked("authserver", ("doctor", "--json"), os.environ | healthy | settings)
         assert done.returncode == status, done.stdout + done.stderr
         return {check["check"]: check for check in json.loads(done.stdout)["checks"]}
 

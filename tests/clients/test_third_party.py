@@ -110,7 +110,7 @@ def test_pyjwt_validates_by_the_published_keys(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def oauth4webapi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def oauth4webapi(tmp_path_factory: pytest.TempPathFactory, outside: dict[str, str]) -> Path:
     """A directory in which Node finds the library and our script."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("Node is not installed")
@@ -118,7 +118,7 @@ def oauth4webapi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("package.json", "flow.mjs"):
         shutil.copy(OAUTH4WEBAPI / name, directory)
     command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-    if subprocess.run(command, check=False, cwd=directory, capture_output=True, timeout=60).returncode:
+    if subprocess.run(command, check=False, cwd=directory, env=outside, capture_output=True, timeout=60).returncode:
         pytest.skip("oauth4webapi cannot be installed from here")
     return directory
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 ENSURE = 'set -euo pipefail; source scripts/environment.sh; ensure_environment dev; "$python" -c "import project"'
 PYPROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
 SETUP = "[metadata]\nname = x\nversion = 1\n[options]\npy_modules = project\n[options.extras_require]\ndev =\n"
+Ensure = Callable[[], subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -28,11 +30,13 @@ def clone(tmp_path: Path, repository: Path) -> Path:
     return tmp_path
 
 
-def ensure(clone: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@pytest.fixture
+def ensure(clone: Path, outside: dict[str, str]) -> Ensure:
+    """Begin to make the environment."""
+    return lambda: subprocess.Popen(
         ["bash", "-c", ENSURE],
         cwd=clone,
-        env=os.environ | {"PYTHON": sys.executable},
+        env=outside | {"PYTHON": sys.executable},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -40,8 +44,8 @@ def ensure(clone: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_after_an_interrupted_run_two_at_once_install_once(clone: Path) -> None:
-    interrupted = ensure(clone)
+def test_after_an_interrupted_run_two_at_once_install_once(clone: Path, ensure: Ensure) -> None:
+    interrupted = ensure()
     end = time.monotonic() + 60
     while not (clone / ".venv/bin/python").exists():
         assert time.monotonic() < end
@@ -49,19 +53,19 @@ def test_after_an_interrupted_run_two_at_once_install_once(clone: Path) -> None:
     os.killpg(interrupted.pid, signal.SIGKILL)
     interrupted.communicate()
 
-    runs = [ensure(clone) for _ in range(2)]
+    runs = [ensure() for _ in range(2)]
     outputs = [run.communicate(timeout=120) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
     assert sum("Installing" in stdout for stdout, _ in outputs) == 1
-    again = ensure(clone)
+    again = ensure()
     assert again.communicate(timeout=60) == ("", "")
     assert again.returncode == 0
 
 
-def test_an_environment_without_pip_is_mended(clone: Path) -> None:
+def test_an_environment_without_pip_is_mended(clone: Path, ensure: Ensure) -> None:
     venv.create(clone / ".venv", with_pip=False)
     (clone / ".venv/mine").touch()
-    run = ensure(clone)
+    run = ensure()
     _, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
     assert (clone / ".venv/mine").exists()

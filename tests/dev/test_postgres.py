@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from authserver.dev.postgres import EmbeddedPostgres
-from authserver.dev.stack import Server
+from authserver.dev.stack import Server, free_port
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
 START = """
@@ -99,8 +99,10 @@ def test_programs_that_the_user_cannot_enter_are_copied_and_nothing_is_opened(pr
 
 
 @needs_root
-@pytest.mark.parametrize("command", [("authserver", "dev"), ("authserver.dev.quickstart",)])
-def test_where_the_user_can_enter_no_directory_one_line_says_so(private: Path, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("module", ["authserver", "authserver.dev.quickstart"])
+def test_where_the_user_can_enter_no_directory_one_line_says_so(private: Path, module: str) -> None:
+    ports = ("--port", str(free_port()), "--resource-port", str(free_port()))
+    command = ("authserver", "dev", *ports) if module == "authserver" else (module,)
     # As if /tmp and /var/tmp were closed as well, which a test cannot do to a machine.
     wrapper = (
         "import runpy, sys; import authserver.dev.postgres_wheel as wheel;"

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from authserver.worker import Worker
 
 INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-process-tests-0123456789"
 PATIENCE = 30.0  # seconds; a limit, never a pace
+# What `authserver serve` becomes, without half a second of imports before it does. The command itself starts the
+# servers of every Stack and those of test_bad_configuration.py.
+SERVE = ("gunicorn", "-c", str(files("authserver") / "gunicorn_conf.py"))
 
 
 @pytest.fixture
@@ -120,6 +124,21 @@ class Gunicorn(Server):
         """The process ids of the workers."""
         return {child.pid for child in psutil.Process(self.process.pid).children()}
 
+    def end(self) -> None:
+        """Wait until it has stopped, as it was told to.
+
+        A worker that was just being forked had the master's handlers then, and is told again.
+        """
+        while True:
+            try:
+                self.process.wait(2)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for worker in psutil.Process(self.process.pid).children():
+                        worker.terminate()
+            else:
+                return
+
     def connect(self) -> socket.socket:
         """A plain connection to it."""
         host, port = self.url.removeprefix("http://").split(":")
@@ -143,7 +162,7 @@ def start_gunicorn(
     def start(
         database_url: str,
         *,
-        arguments: tuple[str, ...] = ("authserver", "serve"),
+        arguments: tuple[str, ...] = SERVE,
         ready: bool = True,
         **settings: str,
     ) -> Gunicorn:
@@ -156,6 +175,7 @@ def start_gunicorn(
             "AUTHSERVER_BIND": url.removeprefix("http://"),
             "AUTHSERVER_INITIAL_ACCESS_TOKEN": INITIAL_ACCESS_TOKEN,
             "AUTHSERVER_WORKERS": "1",
+            "PYTHONSAFEPATH": "1",
             **{f"AUTHSERVER_{name}": value for name, value in settings.items()},
         }
         server = Gunicorn([*arguments], environment, directory / f"{len(servers)}.log", url)
@@ -166,7 +186,9 @@ def start_gunicorn(
 
     yield start
     for server in servers:
-        server.stop()
+        server.process.terminate()
+    for server in servers:
+        server.end()
 
 
 @pytest.fixture

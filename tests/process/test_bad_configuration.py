@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,41 +70,27 @@ def environment(**settings: str) -> dict[str, str]:
     }
 
 
-Start = Callable[[tuple[str, ...], str], "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(scope="module")
-def started() -> Start:
-    """The outcome of each start. All are begun at the first question: one after the other they would take long."""
-    repository = Path(__file__).resolve().parents[2]
-
-    def start(command: tuple[str, ...], settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", *command],
-            env=environment(**settings),
-            cwd=repository,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    with ThreadPoolExecutor(4) as pool:
-        outcomes: dict[tuple[tuple[str, ...], str], Future[subprocess.CompletedProcess[str]]] = {
-            (command, case): pool.submit(start, command, CASES[case][1]) for command in (SERVE, PLAIN) for case in CASES
-        }
-        yield lambda command, case: outcomes[command, case].result()
-
-
 @pytest.mark.parametrize("command", [SERVE, PLAIN], ids=["authserver serve", "gunicorn"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(started: Start, command, case):
-    outcome = started(command, case)
+def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(run_forked, command, case):
+    program, *arguments = command
+    outcome = run_forked(program, arguments, environment(**CASES[case][1]))
     lines = (outcome.stdout + outcome.stderr).splitlines()
     assert outcome.returncode == 1, lines
     assert len(lines) == 1
     assert lines[0].startswith(f"authserver: {CASES[case][0]}")
     assert CANARY not in lines[0]
+
+
+@pytest.mark.parametrize("command", [SERVE, PLAIN], ids=["authserver serve", "gunicorn"])
+def test_a_process_that_was_not_forked_says_the_same(run_forked, repository, command):
+    settings = environment(**CASES["ISSUER"][1])
+    program, *arguments = command
+    forked = run_forked(program, arguments, settings)
+    started = subprocess.run(
+        [sys.executable, "-m", *command], env=settings, cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert (started.returncode, started.stdout, started.stderr) == (forked.returncode, forked.stdout, forked.stderr)
 
 
 @pytest.fixture

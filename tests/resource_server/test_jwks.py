@@ -35,7 +35,7 @@ def clock():
 @pytest.fixture
 def client(make_config, issuer, clock):
     """The example service with a clock for its keys that the test moves."""
-    endpoint = Endpoint(f"{issuer.url}/.well-known/jwks.json", http=Http(read_timeout=2, deadline=4), clock=clock)
+    endpoint = Endpoint(f"{issuer.url}/.well-known/jwks.json", http=Http(read_timeout=1, deadline=4), clock=clock)
     keys = Jwks(lambda _: endpoint.get(), ["ES256"], clock=clock)
     server = ResourceServer(Guard(JwtVerifier(keys, issuer.url, "https://me", clock=clock)))
     return webtest.TestApp(create_app(make_config(), server))

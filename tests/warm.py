@@ -1,4 +1,4 @@
-"""Runs `authserver` commands in processes of their own, forked from one that has imported what all of them need.
+"""Runs `authserver` and `gunicorn` in processes of their own, forked from one that has imported what all of them need.
 
 Python takes most of a second to start and to import it, and the tests run some hundreds of commands. It is started as
 `python warm.py`; a line of JSON on standard input is a command, a line on standard output its exit status.
@@ -12,8 +12,16 @@ import sys
 import traceback
 from typing import Any
 
+from gunicorn.app.wsgiapp import run as gunicorn
+
+# For gunicorn's configuration: by itself `authserver` needs less.
+import authserver.app
+import authserver.logs
+import authserver.metrics_master
+import authserver.worker  # noqa: F401
 from authserver.cli import main
 
+_PROGRAMS = {"authserver": main, "gunicorn": lambda: gunicorn(prog="gunicorn")}
 _OPEN = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
 
 
@@ -25,9 +33,9 @@ def _run(command: dict[str, Any]) -> int:
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - likewise
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115 - likewise
-    sys.argv = ["authserver", *command["arguments"]]
+    sys.argv = [command["program"], *command["arguments"]]
     try:
-        return main(command["arguments"])
+        return _PROGRAMS[command["program"]]()
     except SystemExit as end:
         if isinstance(end.code, str):
             sys.stderr.write(f"{end.code}\n")
