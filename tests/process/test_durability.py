@@ -153,7 +153,7 @@ def test_nobody_waits_with_another_for_that_ones_keys(
     make_signer: Callable[[], Any],
     wait_until: Callable[..., None],
 ) -> None:
-    settings = {"THREADS": "1", "JWKS_ALLOWED_NETWORKS": "127.0.0.0/8", "JWKS_ALLOW_HTTP": "yes"}
+    settings = {"THREADS": "2", "JWKS_ALLOWED_NETWORKS": "127.0.0.0/8", "JWKS_ALLOW_HTTP": "yes"}
     gunicorn = start_gunicorn(own_postgres[1]("authserver_app"), **settings)
     party = gunicorn.register()
     issue(party)
