@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -43,6 +44,14 @@ if TYPE_CHECKING:
     from authserver.observe.metrics import Metrics
 
 WSGIApp = falcon.App[Any, Any]
+
+_log = logging.getLogger("authserver.start")
+
+
+class _Configured:
+    """What `configure` has read last, in this process or in the one that it was forked from."""
+
+    config: Config | None = None
 
 
 def create_app(server: AuthorizationServer, *, api_docs: bool = False, metrics: Metrics | None = None) -> WSGIApp:
@@ -121,10 +130,26 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
     )
 
 
+def configure() -> Config:
+    """Read the settings for this process and for those that it forks; at a reload, keep the former if one is wrong.
+
+    Raises ConfigError where there are none to keep.
+    """
+    try:
+        config = read_config(os.environ)
+        make_configured_server(config)  # for the connection string; it connects to nothing
+        _Configured.config = config
+    except ConfigError as error:
+        if _Configured.config is None:
+            raise
+        _log.error("not reloaded, the settings of before are in force: %s", error)
+    return _Configured.config
+
+
 def get_app() -> WSGI:
     """For gunicorn: read the environment, build the application, or end the process with one line that says why not."""
     try:
-        config = read_config(os.environ)
+        config = _Configured.config or read_config(os.environ)
         metrics = _metrics() if config.metrics_bind else None
         server = make_configured_server(config, metrics)
         if metrics:

@@ -9,8 +9,8 @@ from typing import Any
 from gunicorn.systemd import listen_fds
 
 from authserver import metrics_master
-from authserver.app import make_configured_server
-from authserver.config import ConfigError, read_config, unknown_variables
+from authserver.app import configure, make_configured_server
+from authserver.config import ConfigError, unknown_variables
 from authserver.flows.maintain import HOUR
 from authserver.flows.ready import Readiness
 from authserver.listening import CannotListen, check_address
@@ -90,8 +90,7 @@ def _report_database() -> None:
 
 
 try:
-    _config = read_config(os.environ)
-    make_configured_server(_config)  # for the connection string; it connects to nothing
+    _config = configure()
 except ConfigError as _error:
     sys.exit(f"authserver: {_error}")
 

@@ -124,6 +124,10 @@ class Gunicorn(Server):
         """The process ids of the workers."""
         return {child.pid for child in psutil.Process(self.process.pid).children()}
 
+    def successor(self) -> psutil.Process | None:
+        """The master that USR2 has started, once it has a worker."""
+        return next((child for child in psutil.Process(self.process.pid).children() if child.children()), None)
+
     def end(self) -> None:
         """Wait until it has stopped, as it was told to.
 

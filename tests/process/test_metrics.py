@@ -234,17 +234,9 @@ def test_every_reason_in_the_table_is_one_that_is_given(repository):
 
 def test_the_master_that_takes_over_at_a_usr2_takes_the_metrics_over(start_gunicorn, serving_url, wait_until):
     watched = Watched(start_gunicorn, serving_url)
-    old = psutil.Process(watched.server.process.pid)
-    workers = watched.server.workers()
-    old.send_signal(signal.SIGUSR2)
-    successors: list[psutil.Process] = []
-
-    def there() -> bool:
-        successors[:] = [child for child in old.children() if child.pid not in workers and child.children()]
-        return bool(successors)
-
-    wait_until(there, "the new master with a worker")
-    successor = successors[0]
+    watched.server.process.send_signal(signal.SIGUSR2)
+    wait_until(watched.server.successor, "the new master with a worker")
+    successor = watched.server.successor()
     try:
         wait_until(lambda: watched.server.logged().count("its schema is current") == 2, "its report")
         assert "authserver_build_info" in watched.text()  # of the one or the other

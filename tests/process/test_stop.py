@@ -185,6 +185,68 @@ def test_hup_under_load_fails_no_request_and_replaces_the_workers(start_gunicorn
     assert len(server.workers()) == 2
 
 
+def test_hup_with_a_setting_that_has_become_wrong_changes_nothing(start_gunicorn, serving_url, tmp_path, wait_until):
+    file = tmp_path / "token"
+    first, second = "first-" + "0" * 40, "second-" + "0" * 40
+    file.write_text(first)
+    server = start_gunicorn(serving_url, INITIAL_ACCESS_TOKEN="", INITIAL_ACCESS_TOKEN_FILE=str(file))
+
+    def registers(token):
+        return requests.post(
+            f"{server.url}/clients/register",
+            headers={"Authorization": f"Bearer {token}"},
+            json={"scope": "read"},
+            timeout=PATIENCE,
+        ).status_code
+
+    def replaced(act):
+        before = server.workers()
+        act()
+        wait_until(lambda: (now := server.workers()) and not now & before, "the replacement of the worker")
+        assert server.process.poll() is None
+
+    def hup():
+        server.process.send_signal(signal.SIGHUP)
+
+    def kill():
+        os.kill(*server.workers(), signal.SIGKILL)
+
+    file.write_text("short")
+    replaced(hup)
+    wait_until(lambda: "AUTHSERVER_INITIAL_ACCESS_TOKEN" in server.logged(), "the log line")
+    assert '"not reloaded, the settings of before are in force: AUTHSERVER_INITIAL_ACCESS_TOKEN' in server.logged()
+    assert registers(first) == 201
+    replaced(kill)  # its successor does not read for itself, either
+    assert registers(first) == 201
+    file.write_text(second)
+    replaced(kill)
+    assert registers(second) == 401
+    replaced(hup)
+    assert registers(first) == 401
+    assert registers(second) == 201
+
+
+def test_usr2_under_load_fails_no_request(start_gunicorn, serving_url, ask, load, wait_until):
+    """A second master on the same sockets, with the code as it is by then; TERM to the first."""
+    server = start_gunicorn(serving_url, WORKERS="2", THREADS="4")
+    load.start(ask(server.register()), threads=8)
+    wait_until(lambda: load.counts.get("answered", 0) > 200, "answers of the first")
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(server.successor, "the second master with a worker")
+    second = server.successor()
+    try:
+        term(server)
+        wait_until(lambda: load.failures or server.process.poll() is not None, "the end of the first")
+        answered = load.counts["answered"]
+        wait_until(lambda: load.failures or load.counts["answered"] > answered + 200, "answers of the second")
+        load.end()
+        assert "refused" not in load.counts
+    finally:
+        load.stopped.set()
+        second.terminate()
+        second.wait(PATIENCE)
+
+
 def test_workers_that_have_answered_enough_are_replaced_and_no_request_fails(
     start_gunicorn, serving_url, ask, load, wait_until
 ):
