@@ -10,6 +10,7 @@ import os
 import secrets
 import selectors
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -55,6 +56,30 @@ def _wait_until(condition: Callable[[], object], what: str, limit: float = PATIE
     while not condition():
         assert time.monotonic() < end, f"waited {limit} s in vain: {what}"
         time.sleep(0.01)
+
+
+@pytest.fixture
+def paused() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Let a process stand still: `with paused(pid): ...`.
+
+    SIGSTOP is sent before it is obeyed: a thread that runs on another processor may go on for a moment, and accept a
+    connection that it then does not answer.
+    """
+
+    @contextlib.contextmanager
+    def paused(process: int) -> Iterator[None]:
+        def stands() -> bool:
+            stats = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")]
+            return all(stat.rpartition(") ")[2].startswith("T") for stat in stats)
+
+        os.kill(process, signal.SIGSTOP)
+        try:
+            _wait_until(stands, "the process to stand still")
+            yield
+        finally:
+            os.kill(process, signal.SIGCONT)
+
+    return paused
 
 
 def new_session() -> requests.Session:

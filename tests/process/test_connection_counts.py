@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import socket
 import statistics
 from contextlib import ExitStack
@@ -45,17 +44,11 @@ def test_a_burst_is_shared_by_the_workers(start_gunicorn, serving_url, wait_unti
     assert statistics.median(apart) <= 4, apart
 
 
-def test_what_is_left_to_a_worker_that_does_not_take_it_is_taken(start_gunicorn, serving_url, wait_until):
+def test_what_is_left_to_a_worker_that_does_not_take_it_is_taken(start_gunicorn, serving_url, paused):
     server = start_gunicorn(serving_url, WORKERS="2")
-    stopped = min(server.workers())
-    os.kill(stopped, signal.SIGSTOP)
-    try:
-        wait_until(lambda: psutil.Process(stopped).status() == psutil.STATUS_STOPPED, "the worker's stop")
-        with ExitStack() as stack:
-            for _ in range(BURST):
-                ask(stack.enter_context(server.connect()))
-    finally:
-        os.kill(stopped, signal.SIGCONT)
+    with paused(min(server.workers())), ExitStack() as stack:
+        for _ in range(BURST):
+            ask(stack.enter_context(server.connect()))
 
 
 @pytest.fixture

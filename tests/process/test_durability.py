@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +59,7 @@ def gunicorn(own_postgres: OwnPostgres, start_gunicorn: Callable[..., Any]) -> A
 
 
 @pytest.fixture
-def at_once() -> Iterator[Callable[..., list[socket.socket]]]:
+def at_once(paused: Any) -> Iterator[Callable[..., list[socket.socket]]]:
     """Send requests so that the worker finds them all at once, in this order; gives the connections."""
     with ExitStack() as stack:
 
@@ -71,10 +69,9 @@ def at_once() -> Iterator[Callable[..., list[socket.socket]]]:
             health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
             assert {ask(each, health)[:12] for each in connections} == {OK}
             (worker,) = gunicorn.workers()
-            os.kill(worker, signal.SIGSTOP)
-            for connection, request in zip(connections, requests, strict=True):
-                connection.sendall(request)
-            os.kill(worker, signal.SIGCONT)
+            with paused(worker):
+                for connection, request in zip(connections, requests, strict=True):
+                    connection.sendall(request)
             return connections
 
         yield send

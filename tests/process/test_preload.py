@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import psycopg
 
 PRELOADED = """
@@ -20,7 +17,7 @@ app = create_app(server)
 
 
 def test_preloaded_workers_use_no_connection_of_their_parent(
-    start_gunicorn, serving_url, tmp_path, backends, wait_until
+    start_gunicorn, serving_url, tmp_path, backends, paused, wait_until
 ):
     (tmp_path / "preloaded.py").write_text(PRELOADED)
     arguments = ("gunicorn", "-c", "python:authserver.gunicorn_conf", "--preload")
@@ -33,12 +30,9 @@ def test_preloaded_workers_use_no_connection_of_their_parent(
     wait_until(lambda: "its schema is current" in server.logged(), "the end of the connection that asked for it")
     for other in (workers := server.workers()):
         # What one cannot take, the other does.
-        os.kill(other, signal.SIGSTOP)
-        try:
+        with paused(other):
             # The first request also notes the use of the secret; the last statement is then another one.
             assert [party.token().status_code for _ in range(2)] == [200, 200]
-        finally:
-            os.kill(other, signal.SIGCONT)
     # The one that asked for the state of the schema ends after it was logged.
     wait_until(lambda: len(backends(serving_url) - before) == 3, "one of the parent, one of each worker's thread")
     ours = backends(serving_url) - before

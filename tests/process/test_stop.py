@@ -91,12 +91,11 @@ def test_term_answers_what_is_sent_on_open_connections(start_gunicorn, serving_u
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_term_answers_who_connected_behind_clients_that_have_gone(start_gunicorn, serving_url, wait_until):
+def test_term_answers_who_connected_behind_clients_that_have_gone(start_gunicorn, serving_url, paused, wait_until):
     server = start_gunicorn(serving_url)
     request = server.register().raw("token", "grant_type=client_credentials")
     (worker,) = server.workers()
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with paused(worker):
         for _ in range(10):
             server.connect().close()
         connection = server.connect()
@@ -105,8 +104,6 @@ def test_term_answers_who_connected_behind_clients_that_have_gone(start_gunicorn
         os.kill(worker, signal.SIGTERM)
         term(server)
         wait_until(lambda: "Handling signal: term" in server.logged(), "the signal")
-    finally:
-        os.kill(worker, signal.SIGCONT)
     with connection:
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
     assert server.process.wait(PATIENCE) == 0
