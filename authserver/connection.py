@@ -31,6 +31,7 @@ class Wait:
     closing: bool = False
 
     def begin_anew(self, deadline: float) -> None:
+        """Wait for the next request."""
         self.deadline, self.begun, self.incoming = deadline, None, Incoming()
 
 
@@ -68,6 +69,7 @@ def takes_answers(sock: socket.socket) -> bool:
 
 
 def is_ready(sock: socket.socket, event: int) -> bool:
+    """Whether an event of `select.poll` is there now."""
     poll = select.poll()
     poll.register(sock, event)
     return bool(poll.poll(0))

@@ -135,7 +135,7 @@ class Gunicorn(Server):
         self.log = log
 
     def register(self, **document: Any) -> Party:
-        """Register a client over HTTP."""
+        """Register a client over HTTP; one that proves itself by a key has an empty secret."""
         answer = requests.post(
             f"{self.url}/clients/register",
             headers={"Authorization": f"Bearer {INITIAL_ACCESS_TOKEN}"},
@@ -143,7 +143,7 @@ class Gunicorn(Server):
             timeout=PATIENCE,
         )
         assert answer.status_code == 201, answer.text
-        return Party(self.url, answer.json()["client_id"], answer.json()["client_secret"])
+        return Party(self.url, answer.json()["client_id"], answer.json().get("client_secret", ""))
 
     def workers(self) -> set[int]:
         """The process ids of the workers."""
@@ -158,15 +158,13 @@ class Gunicorn(Server):
 
         A worker that was just being forked had the master's handlers then, and is told again.
         """
-        while True:
-            try:
-                self.process.wait(2)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    for worker in psutil.Process(self.process.pid).children():
-                        worker.terminate()
-            else:
-                return
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for worker in psutil.Process(self.process.pid).children():
+                    worker.terminate()
+            self.process.wait(PATIENCE)
 
     def connect(self) -> socket.socket:
         """A plain connection to it."""

@@ -29,7 +29,6 @@ OK = b"HTTP/1.1 200"
 AWAY = b"HTTP/1.1 503"  # also to what has waited for longer than the database may take
 GRANT = "grant_type=client_credentials"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-INITIAL_ACCESS_TOKEN = "initial-access-token-of-the-process-tests-0123456789"
 FLUSHING = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%emit_message%'"
 # Notes, as each transaction commits, whether the commit is going to wait for the disk.
 NOTE = """
@@ -155,12 +154,8 @@ def test_nobody_waits_with_another_for_that_ones_keys(
     party = gunicorn.register()
     issue(party)
     site.pages["/keys"] = lambda page: page.server.ended.wait(30)
-    slow = requests.post(
-        f"{gunicorn.url}/clients/register",
-        headers={"Authorization": f"Bearer {INITIAL_ACCESS_TOKEN}"},
-        json={"scope": "read", "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": f"{site.url}/keys"},
-        timeout=30,
-    ).json()["client_id"]
+    by_key = {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": f"{site.url}/keys"}
+    slow = gunicorn.register(**by_key).client_id
     claims = {"iss": slow, "sub": slow, "aud": "https://as.example", "exp": int(time.time()) + 60, "jti": "1"}
     form = f"{GRANT}&client_assertion_type={JWT_BEARER}&client_assertion={make_signer().sign(claims)}"
     head = f"POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: {len(form)}\r\n"

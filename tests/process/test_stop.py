@@ -126,6 +126,20 @@ def test_a_connection_that_is_seen_in_the_moment_of_the_stop_is_taken_once(make_
         socket.create_connection(address, timeout=PATIENCE)
 
 
+def test_a_connection_that_a_thread_gives_back_during_the_stop_is_not_kept_for_long(make_worker, wait_until):
+    """It had the time of keep-alive, and the stop took until its own limit."""
+    worker = make_worker(keepalive=3600)
+    with socket.create_connection(worker.sockets[0].getsockname(), timeout=PATIENCE):
+        worker.wait_for_and_dispatch_events(1.0)
+        [(conn, wait)] = worker._waiting.items()
+        worker.alive = False
+        worker.set_accept_enabled(False)
+        # As a thread saw it that was still to give it back when the stop began.
+        wait.deadline = time.monotonic() + 3600
+        worker._take_back(conn, wait, stays_open=True)
+        wait_until(lambda: worker.wait_for_and_dispatch_events(0.1) or worker.nr_conns == 0, "its end", SOON)
+
+
 def test_term_does_not_wait_for_idle_connections(start_gunicorn, serving_url):
     server = start_gunicorn(serving_url)
     with requests.Session() as session, server.connect():
