@@ -16,7 +16,7 @@ from joserfc.jws import JWSRegistry
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth.access_token import AccessToken
 from authserver.oauth.client_assertion import JWT_BEARER
-from authserver.oauth.credentials import hash_credential, make_identifier, make_opaque_token
+from authserver.oauth.credentials import make_identifier, make_opaque_token, short_hash
 from authserver.oauth.jwt_access_token import sign_access_token
 from authserver.oauth.key_encryption import read_key_encryption
 from authserver.store.database import Database
@@ -55,11 +55,11 @@ class Issuing:
             row = cursor.execute("SELECT id FROM clients WHERE client_id = %s", [client_id]).fetchone()
             if row is None:
                 raise LookupError(client_id)
-            columns = "expires_at, token_hash, client, issued_at, revoked_at, scope, audience"
+            columns = "expires_at, short_hash, client, issued_at, revoked_at, scope, audience"
             with cursor.copy(f"COPY access_tokens ({columns}) FROM STDIN") as copy:
                 for value, expires_at in zip(values, expiries, strict=True):
                     at = now if revoked else None
-                    copy.write_row((expires_at, hash_credential(value), row[0], now, at, "read", [audience]))
+                    copy.write_row((expires_at, short_hash(value), row[0], now, at, "read", audience))
         return values
 
     def jwt(self, client_id: str, audience: str, number: int, *, revoked: bool = False) -> list[str]:
@@ -76,8 +76,8 @@ class Issuing:
         if revoked:
             with psycopg.connect(self._url) as connection, connection.cursor() as cursor:
                 cursor.executemany(
-                    "INSERT INTO revocations (expires_at, token_hash) VALUES (%s, %s)",
-                    [(now + LIFETIME, hash_credential(value)) for value in values],
+                    "INSERT INTO revocations (expires_at, short_hash) VALUES (%s, %s)",
+                    [(now + LIFETIME, short_hash(value)) for value in values],
                 )
         return values
 

@@ -12,15 +12,15 @@ from authserver.dev.stopping import interruptible
 _PART = 500_000
 _QUICKLY = "SET synchronous_commit = off"
 _TOKENS = """
-INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience)
-SELECT %(lower)s + at * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at)), client.id,
-       %(lower)s - 3600, 'read', ARRAY[%(audience)s]
+INSERT INTO access_tokens (expires_at, short_hash, client, issued_at, scope, audience)
+SELECT %(lower)s + at * (%(upper)s - %(lower)s) / %(number)s, substring(sha256(int8send(at)) FOR 23), client.id,
+       %(lower)s - 3600, 'read', %(audience)s
   FROM generate_series(%(first)s::bigint, %(last)s::bigint) at,
        (SELECT id FROM clients WHERE client_id = %(client_id)s) client
 """
 _REVOCATIONS = """
-INSERT INTO revocations (expires_at, token_hash)
-SELECT %(lower)s + at * (%(upper)s - %(lower)s) / %(number)s, sha256(int8send(at))
+INSERT INTO revocations (expires_at, short_hash)
+SELECT %(lower)s + at * (%(upper)s - %(lower)s) / %(number)s, substring(sha256(int8send(at)) FOR 23)
   FROM generate_series(%(first)s::bigint, %(last)s::bigint) at
 """
 _CLIENTS = """

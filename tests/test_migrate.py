@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from authserver.flows.maintain import HOUR, maintain
 from authserver.migrate import MigrationError, is_current, make_plan, migrate, read_migrations
-from authserver.store.database import Database
+from authserver.oauth.access_token import AccessToken
+from authserver.oauth.credentials import make_opaque_token, short_hash
+from authserver.oauth.revocation_feed import START
+from authserver.store.access_tokens import AccessTokens
+from authserver.store.clients import Clients
+from authserver.store.database import Database, SchemaBehind
+from authserver.store.partitions import partitioned_tables
+from authserver.store.revocations import Revocations
 from authserver.store.schema_migrations import Applied, MigrationFailed, SchemaMigrations
 
 MakeDatabase = Callable[..., str]
@@ -247,3 +258,57 @@ def test_status_shows_the_state_also_if_it_does_not_fit_together(url: str, run: 
     assert done.stdout.splitlines() == [*expected, "applied  0099_later.sql by hand, checksum not yet recorded"]
     assert done.stderr.startswith("authserver: migrate: migration 0002 was skipped")
     assert done.returncode == 1
+
+
+def test_tokens_and_revocations_outlive_the_shortening_of_their_rows(
+    url: str, run: Callable[..., list[str]], tmp_path: Path, repository: Path
+) -> None:
+    for file in (repository / "sql").glob("00[01][0-9]_*.sql"):
+        if file.name < "0011":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    run(tmp_path)
+    now = int(time.time())
+    # In partitions, and in the default ones.
+    live, revoked, late = (make_opaque_token(now + after, secrets.token_bytes) for after in (3600, 3601, 900_000))
+    with closing(Database(url, patient=True)) as database:
+        maintain(partitioned_tables(database), now, 6 * HOUR, lambda _line: None)
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO clients (client_id) VALUES ('a')")
+            tokens = (
+                "INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience, revoked_at)"
+                " SELECT %s, sha256(%s), id, %s, 'read', %s, %s FROM clients"
+            )
+            connection.execute(tokens, (now + 3600, live.encode(), now, ["https://b.example", "urn:c"], None))
+            connection.execute(tokens, (now + 3601, revoked.encode(), now, [], now))
+            connection.execute(tokens, (now + 900_000, late.encode(), now, [], None))
+            revocations = "INSERT INTO revocations (expires_at, token_hash) VALUES (%s, sha256(%s))"
+            for expires_at in (now + 3601, now + 900_000):
+                connection.execute(revocations, (expires_at, revoked.encode()))
+        caller = Clients(database).load("a")
+        assert caller is not None
+        rows, events = AccessTokens(database), Revocations(database)
+        token = AccessToken("a", "read", [], now, now + 3600)
+        for act in (
+            # Until it is applied, this code finds out that it is not, and answers 503.
+            lambda: rows.add(short_hash(live), token, caller),
+            lambda: rows.find(short_hash(live), now + 3600, caller),
+            lambda: rows.revoke(short_hash(live), now + 3600, caller, now),
+            lambda: events.is_live(short_hash(live), token, caller, 1),
+            lambda: events.revoke_jwt(short_hash(live), token, caller, 1),
+            lambda: events.read_feed(START, 10, now, caller),
+        ):
+            with pytest.raises(SchemaBehind):
+                act()
+
+        run()
+        found = [
+            rows.find(short_hash(token), expires_at, caller)
+            for token, expires_at in ((live, now + 3600), (revoked, now + 3601), (late, now + 900_000))
+        ]
+        _, told = events.read_feed(START, 10, now, caller)
+    assert found == [
+        AccessToken("a", "read", ["https://b.example", "urn:c"], now, now + 3600),
+        None,
+        AccessToken("a", "read", [], now, now + 900_000),
+    ]
+    assert [each.short_hash for each in told] == [short_hash(revoked)] * 2

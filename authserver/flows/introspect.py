@@ -9,7 +9,7 @@ from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import INACTIVE, AccessToken, introspection_response, may_introspect
 from authserver.oauth.client import Client
 from authserver.oauth.client_authentication import ClientCredential
-from authserver.oauth.credentials import hash_credential, read_opaque_token
+from authserver.oauth.credentials import read_opaque_token, short_hash
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import UnknownKey, looks_like_jwt, read_access_token
 from authserver.oauth.signing_keys import KeyRing, NoSigningKey, sign_claims
@@ -58,7 +58,7 @@ def _look_up(server: AuthorizationServer, caller: Client, form: Form, now: int) 
     server.audit.tell(
         TOKEN_INTROSPECTED,
         client_id=caller.client_id,
-        token_id=token_id(hash_credential(value)) if server.audit.introspections else None,
+        token_id=token_id(short_hash(value)) if server.audit.introspections else None,
         active=active,
     )
     return introspection_response(token, server.policy.issuer) if token is not None and active else INACTIVE
@@ -69,7 +69,7 @@ def _find_opaque(server: AuthorizationServer, caller: Client, value: str, now: i
     if expires_at is None or expires_at <= now:
         require_current(server, caller)
         return None
-    return server.access_tokens.find(hash_credential(value), expires_at, caller)
+    return server.access_tokens.find(short_hash(value), expires_at, caller)
 
 
 def _find_jwt(server: AuthorizationServer, caller: Client, value: str, now: int) -> AccessToken | None:
@@ -78,7 +78,7 @@ def _find_jwt(server: AuthorizationServer, caller: Client, value: str, now: int)
         if token is None:
             require_current(server, caller)
             return None
-        return token if server.revocations.is_live(hash_credential(value), token, caller, ring.version) else None
+        return token if server.revocations.is_live(short_hash(value), token, caller, ring.version) else None
 
     return server.key_ring.proved(find)
 

@@ -9,7 +9,7 @@ from authserver.flows.server import AuthorizationServer
 from authserver.oauth.access_token import AccessToken
 from authserver.oauth.client import CLIENT_CREDENTIALS, JWT, Client
 from authserver.oauth.client_authentication import ClientCredential
-from authserver.oauth.credentials import hash_credential, make_identifier, make_opaque_token
+from authserver.oauth.credentials import make_identifier, make_opaque_token, short_hash
 from authserver.oauth.errors import InvalidTarget, UnauthorizedClient, UnsupportedGrantType
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import sign_access_token
@@ -55,7 +55,7 @@ def _grant(
         TOKEN_ISSUED,
         client_id=client.client_id,
         auth_method=credential.method,
-        token_id=token_id(hash_credential(value)),
+        token_id=token_id(short_hash(value)),
         jti=token.jti,
         format=client.access_token_format,
         scope=token.scope,
@@ -67,7 +67,7 @@ def _grant(
 
 def _make_opaque(server: AuthorizationServer, client: Client, token: AccessToken) -> str:
     value = make_opaque_token(token.expires_at, server.random)
-    server.access_tokens.add(hash_credential(value), token, client)
+    server.access_tokens.add(short_hash(value), token, client)
     return value
 
 

@@ -8,7 +8,7 @@ from authserver.flows.introspect import read_jwt, require_current
 from authserver.flows.server import AuthorizationServer
 from authserver.oauth.client import Client
 from authserver.oauth.client_authentication import ClientCredential
-from authserver.oauth.credentials import hash_credential, read_opaque_token
+from authserver.oauth.credentials import read_opaque_token, short_hash
 from authserver.oauth.forms import Form
 from authserver.oauth.jwt_access_token import looks_like_jwt
 from authserver.oauth.signing_keys import KeyRing
@@ -33,7 +33,7 @@ def _revoke(server: AuthorizationServer, client: Client, form: Form, now: int) -
         return {}
     expires_at = read_opaque_token(value)
     if expires_at is not None and expires_at > now:
-        server.access_tokens.revoke(hash_credential(value), expires_at, client, now)
+        server.access_tokens.revoke(short_hash(value), expires_at, client, now)
         _tell(server, client, value)
     else:
         require_current(server, client)
@@ -43,11 +43,11 @@ def _revoke(server: AuthorizationServer, client: Client, form: Form, now: int) -
 def _revoke_jwt(server: AuthorizationServer, client: Client, ring: KeyRing, value: str, now: int) -> None:
     token = read_jwt(server, ring, value, now)
     if token is not None and token.client_id == client.client_id:
-        server.revocations.revoke_jwt(hash_credential(value), token, client, ring.version)
+        server.revocations.revoke_jwt(short_hash(value), token, client, ring.version)
         _tell(server, client, value)
     else:
         require_current(server, client)
 
 
 def _tell(server: AuthorizationServer, client: Client, value: str) -> None:
-    server.audit.tell(TOKEN_REVOKED, client_id=client.client_id, token_id=token_id(hash_credential(value)))
+    server.audit.tell(TOKEN_REVOKED, client_id=client.client_id, token_id=token_id(short_hash(value)))

@@ -72,20 +72,20 @@ START = Cursor("", NOTHING_SEEN)
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One event. Of `token_hash`, `client_id` and `kid` one is there. Times are Unix seconds."""
+    """One event. Of `short_hash`, `client_id` and `kid` one is there. Times are Unix seconds."""
 
     xid: int
     seq: int
     expires_at: int
-    token_hash: bytes | None
+    short_hash: bytes | None
     client_id: str | None
     issued_before: int | None
     kid: str | None
 
     def event(self) -> dict[str, Any]:
         """The event as the feed tells it."""
-        if self.token_hash is not None:
-            shortened = urlsafe_b64encode(self.token_hash[:_HASH_BYTES]).rstrip(b"=").decode()
+        if self.short_hash is not None:
+            shortened = urlsafe_b64encode(self.short_hash[:_HASH_BYTES]).rstrip(b"=").decode()
             return {"type": "token", "hash": shortened, "exp": self.expires_at}
         if self.client_id is not None:
             what: dict[str, Any] = {"client_id": self.client_id, "issued_before": self.issued_before}

@@ -20,7 +20,7 @@ class AccessTokens:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, token_hash: bytes, token: AccessToken, client: Client) -> None:
+    def add(self, short_hash: bytes, token: AccessToken, client: Client) -> None:
         """Store a token that is being issued to a client."""
         row = self._database.commit(
             _SQL["insert"],
@@ -28,21 +28,21 @@ class AccessTokens:
                 "client": client.id,
                 "version": client.version,
                 "expires_at": token.expires_at,
-                "token_hash": token_hash,
+                "short_hash": short_hash,
                 "issued_at": token.issued_at,
                 "scope": token.scope,
-                "audience": list(token.audience),
+                "audience": " ".join(token.audience),
             },
         )
         if row is None:
             raise StaleClient
 
-    def find(self, token_hash: bytes, expires_at: int, caller: Client) -> AccessToken | None:
+    def find(self, short_hash: bytes, expires_at: int, caller: Client) -> AccessToken | None:
         """The token, unless it is unknown, revoked, or its client is gone."""
         row = self._database.fetch_one(
             _SQL["find"],
             {
-                "token_hash": token_hash,
+                "short_hash": short_hash,
                 "expires_at": expires_at,
                 "caller": caller.id,
                 "version": caller.version,
@@ -50,12 +50,13 @@ class AccessTokens:
         )
         if row is None:
             raise StaleClient
-        return None if row[0] is None else AccessToken(*row)
+        client_id, scope, audience, issued_at, expires = row
+        return None if client_id is None else AccessToken(client_id, scope, audience.split(), issued_at, expires)
 
-    def revoke(self, token_hash: bytes, expires_at: int, caller: Client, now: int) -> None:
+    def revoke(self, short_hash: bytes, expires_at: int, caller: Client, now: int) -> None:
         """Revoke the token if there is one and it is the caller's own; committed when this returns."""
         parameters = {
-            "token_hash": token_hash,
+            "short_hash": short_hash,
             "expires_at": expires_at,
             "caller": caller.id,
             "version": caller.version,

@@ -6,9 +6,9 @@
 -- finds its own row and is content. Where the answer waits for the disk, this commit need not.
 WITH client AS (SELECT id FROM clients WHERE id = %(client)s AND version = %(version)s),
      stored AS (
-         INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience)
-         SELECT %(expires_at)s, %(token_hash)s, id, %(issued_at)s, %(scope)s, %(audience)s FROM client
-         ON CONFLICT (expires_at, token_hash) DO NOTHING)
+         INSERT INTO access_tokens (expires_at, short_hash, client, issued_at, scope, audience)
+         SELECT %(expires_at)s, %(short_hash)s, id, %(issued_at)s, %(scope)s, %(audience)s FROM client
+         ON CONFLICT (expires_at, short_hash) DO NOTHING)
 SELECT CASE WHEN NOT %(must_wait)s THEN set_config('synchronous_commit', 'off', true) END FROM client
 
 -- name: find
@@ -17,7 +17,7 @@ SELECT owner.client_id, token.scope, token.audience, token.issued_at, token.expi
   FROM clients caller
   LEFT JOIN (access_tokens token
              JOIN clients owner ON owner.id = token.client AND owner.tokens_valid_from <= token.issued_at)
-    ON token.expires_at = %(expires_at)s AND token.token_hash = %(token_hash)s AND token.revoked_at IS NULL
+    ON token.expires_at = %(expires_at)s AND token.short_hash = %(short_hash)s AND token.revoked_at IS NULL
  WHERE caller.id = %(caller)s AND caller.version = %(version)s
 
 -- name: revoke
@@ -26,8 +26,8 @@ WITH caller AS (SELECT id FROM clients WHERE id = %(caller)s AND version = %(ver
      revoked AS (
          UPDATE access_tokens token SET revoked_at = %(now)s
            FROM caller
-          WHERE token.expires_at = %(expires_at)s AND token.token_hash = %(token_hash)s
+          WHERE token.expires_at = %(expires_at)s AND token.short_hash = %(short_hash)s
             AND token.client = caller.id AND token.revoked_at IS NULL
-      RETURNING token.expires_at, token.token_hash),
-     told AS (INSERT INTO revocations (expires_at, token_hash) SELECT expires_at, token_hash FROM revoked)
+      RETURNING token.expires_at, token.short_hash),
+     told AS (INSERT INTO revocations (expires_at, short_hash) SELECT expires_at, short_hash FROM revoked)
 SELECT 1 FROM caller

@@ -25,12 +25,12 @@ class Revocations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def is_live(self, token_hash: bytes, token: AccessToken, caller: Client, ring_version: int) -> bool:
+    def is_live(self, short_hash: bytes, token: AccessToken, caller: Client, ring_version: int) -> bool:
         """Whether a JWT whose signature is good is neither revoked by itself nor with its client."""
         row = self._database.fetch_one(
             _SQL["find_jwt"],
             {
-                "token_hash": token_hash,
+                "short_hash": short_hash,
                 "expires_at": token.expires_at,
                 "issued_at": token.issued_at,
                 "client_id": token.client_id,
@@ -43,12 +43,12 @@ class Revocations:
         require_version(row[0], ring_version)
         return bool(row[1])
 
-    def revoke_jwt(self, token_hash: bytes, token: AccessToken, caller: Client, ring_version: int) -> None:
+    def revoke_jwt(self, short_hash: bytes, token: AccessToken, caller: Client, ring_version: int) -> None:
         """Remember a JWT as revoked until it expires; committed when this returns."""
         row = self._database.fetch_one(
             _SQL["revoke_jwt"],
             {
-                "token_hash": token_hash,
+                "short_hash": short_hash,
                 "expires_at": token.expires_at,
                 "caller": caller.id,
                 "version": caller.version,

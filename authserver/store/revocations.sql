@@ -7,7 +7,7 @@ SELECT ring.version, owner.client_id IS NOT NULL
  CROSS JOIN signing_key_ring ring
   LEFT JOIN clients owner
     ON owner.client_id = %(client_id)s AND owner.tokens_valid_from <= %(issued_at)s
-   AND NOT EXISTS (SELECT FROM revocations WHERE expires_at = %(expires_at)s AND token_hash = %(token_hash)s)
+   AND NOT EXISTS (SELECT FROM revocations WHERE expires_at = %(expires_at)s AND short_hash = %(short_hash)s)
  WHERE caller.id = %(caller)s AND caller.version = %(version)s
 
 -- name: revoke_jwt
@@ -15,9 +15,9 @@ WITH proof AS (
          SELECT ring.version FROM clients caller CROSS JOIN signing_key_ring ring
           WHERE caller.id = %(caller)s AND caller.version = %(version)s),
      revoked AS (
-         INSERT INTO revocations (expires_at, token_hash)
-         SELECT %(expires_at)s, %(token_hash)s FROM proof WHERE version = %(ring_version)s
-         ON CONFLICT (expires_at, token_hash) DO NOTHING)
+         INSERT INTO revocations (expires_at, short_hash)
+         SELECT %(expires_at)s, %(short_hash)s FROM proof WHERE version = %(ring_version)s
+         ON CONFLICT (expires_at, short_hash) DO NOTHING)
 SELECT version FROM proof
 
 -- name: feed
@@ -28,11 +28,11 @@ SELECT left(feed.epoch::text, 8) || '-' || ltrim(left(pg_walfile_name(pg_current
        pg_current_snapshot()::text,
        coalesce((SELECT mark FROM revocation_feed_marks WHERE noted_at < %(oldest)s
                   ORDER BY noted_at DESC LIMIT 1)::text, '0'),
-       event.xid::text, event.seq, event.expires_at, event.token_hash, event.client_id, event.issued_before, event.kid
+       event.xid::text, event.seq, event.expires_at, event.short_hash, event.client_id, event.issued_before, event.kid
   FROM clients caller
  CROSS JOIN revocation_feed feed
   LEFT JOIN LATERAL (
-         SELECT xid, seq, expires_at, token_hash, client_id, issued_before, kid
+         SELECT xid, seq, expires_at, short_hash, client_id, issued_before, kid
            FROM revocations
           WHERE expires_at > %(expired)s AND (xid, seq) > (%(xid)s::xid8, %(seq)s::bigint)
             AND NOT pg_visible_in_snapshot(xid, %(seen)s::pg_snapshot)

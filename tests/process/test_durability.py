@@ -263,12 +263,12 @@ def test_no_server_vouches_for_what_the_one_before_it_lost(
         (writer,) = (each for each in psutil.Process(postgres.pid).children() if "walwriter" in each.cmdline()[0])
         writer.suspend()
         now = int(time.time())
-        token, token_hash = AccessToken(party.client_id, "read", [], now, now + 600), b"\1" * 32
+        token, token_hash = AccessToken(party.client_id, "read", [], now, now + 600), b"\1" * 23
         AccessTokens(database).add(token_hash, token, client)
         postgres.kill()
         postgres.start()
         with psycopg.connect(postgres.url(), application_name=NAME) as connection:
-            found = connection.execute("SELECT FROM access_tokens WHERE token_hash = %s", [token_hash]).fetchall()
+            found = connection.execute("SELECT FROM access_tokens WHERE short_hash = %s", [token_hash]).fetchall()
         assert found == [], "the crash lost nothing"
         with pytest.raises(Unavailable):
             held[0]()
@@ -307,7 +307,7 @@ def test_behind_a_pooler_each_waits_by_itself(gunicorn: Any, own_postgres: OwnPo
         assert client
         database.begin_request(held.append)
         token = AccessToken(party.client_id, "read", [], now, now + 600)
-        assert noted("access_tokens", lambda: AccessTokens(database).add(b"\2" * 32, token, client)) == {"on"}
+        assert noted("access_tokens", lambda: AccessTokens(database).add(b"\2" * 23, token, client)) == {"on"}
     assert held == []
 
 

@@ -53,7 +53,7 @@ def add(server: AuthorizationServer, expires_at: int) -> bytes:
     """Store a token that expires then; give its hash."""
     client = server.clients.load("a")
     assert client is not None
-    token_hash = expires_at.to_bytes(32, "big")
+    token_hash = expires_at.to_bytes(23, "big")
     server.access_tokens.add(token_hash, AccessToken("a", "read", [], NOW, expires_at), client)
     return token_hash
 
@@ -186,8 +186,8 @@ def test_a_token_probe_touches_one_partition(fresh: Database, partitions: Partit
     maintain([partitions], NOW, WIDTH, lambda _line: None)
     plan = explain(
         fresh,
-        "SELECT 1 FROM access_tokens WHERE expires_at = %(at)s AND token_hash = %(hash)s",
-        {"at": NOW + 60, "hash": bytes(32)},
+        "SELECT 1 FROM access_tokens WHERE expires_at = %(at)s AND short_hash = %(hash)s",
+        {"at": NOW + 60, "hash": bytes(23)},
     )
     assert plan.count("Scan") == 1
     assert "Index" in plan

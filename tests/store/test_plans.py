@@ -92,11 +92,11 @@ def full(make_database: Callable[[], str]) -> str:
             "INSERT INTO clients (client_id) SELECT 'filled-' || at FROM generate_series(1, %(rows)s) at",
             "INSERT INTO client_secrets (client, label, secret_hash)"
             " SELECT id, 'first', sha256(int8send(id)) FROM clients",
-            "INSERT INTO access_tokens (expires_at, token_hash, client, issued_at, scope, audience)"
-            " SELECT %(now)s + at * 20, sha256(int8send(at)), 1, %(now)s, 'read', '{}'"
+            "INSERT INTO access_tokens (expires_at, short_hash, client, issued_at, scope, audience)"
+            " SELECT %(now)s + at * 20, substring(sha256(int8send(at)) FOR 23), 1, %(now)s, 'read', ''"
             " FROM generate_series(1, %(rows)s) at",
-            "INSERT INTO revocations (expires_at, token_hash)"
-            " SELECT %(now)s + at * 20, sha256(int8send(at)) FROM generate_series(1, %(rows)s) at",
+            "INSERT INTO revocations (expires_at, short_hash)"
+            " SELECT %(now)s + at * 20, substring(sha256(int8send(at)) FOR 23) FROM generate_series(1, %(rows)s) at",
             "INSERT INTO assertion_jtis (expires_at, jti_hash, used_by)"
             " SELECT (%(now)s + at / 8) / 600 * 600, sha256(int8send(at)), decode(repeat('00', 16), 'hex')"
             " FROM generate_series(1, %(rows)s) at",

@@ -15,7 +15,7 @@ import pytest
 
 WRITERS = 8
 REVOCATIONS = 60  # by each writer
-INSERT = "INSERT INTO revocations (expires_at, token_hash) VALUES (4000000000, %s)"
+INSERT = "INSERT INTO revocations (expires_at, short_hash) VALUES (4000000000, %s)"
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ class Writers:
         chance = random.Random(seed)  # noqa: S311 - a harness, not a secret
         with psycopg.connect(self.url) as connection:
             for _ in range(REVOCATIONS):
-                token_hash = secrets.token_bytes(32)
+                token_hash = secrets.token_bytes(23)
                 connection.execute(INSERT, [token_hash])
                 time.sleep(chance.expovariate(200))  # how long the transaction is open
                 if chance.random() < 0.1:
@@ -91,7 +91,7 @@ class NaiveFollower:
         self._last = 0
 
     def poll(self, **_options: bool) -> None:
-        query = "SELECT seq, token_hash FROM revocations WHERE seq > %s ORDER BY seq"
+        query = "SELECT seq, short_hash FROM revocations WHERE seq > %s ORDER BY seq"
         for seq, token_hash in self._connection.execute(query, [self._last]).fetchall():
             self._last = seq
             self.seen.add(short(token_hash))

@@ -137,8 +137,8 @@ def test_one_poll_is_one_round_trip(ask, asked):
 
 
 def test_what_is_rolled_back_is_never_told_and_what_commits_late_is_not_missed(ask, follow, database_url):
-    insert = "INSERT INTO revocations (expires_at, token_hash) VALUES (4000000000, %s)"
-    late, never, early = (secrets.token_bytes(32) for _ in range(3))
+    insert = "INSERT INTO revocations (expires_at, short_hash) VALUES (4000000000, %s)"
+    late, never, early = (secrets.token_bytes(23) for _ in range(3))
     with (
         psycopg.connect(database_url) as first,
         psycopg.connect(database_url) as second,
