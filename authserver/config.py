@@ -114,11 +114,12 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
 
 
-def _ca_bundle(text: str) -> ssl.SSLContext:
+def _ca_bundle(text: str) -> ssl.SSLContext | None:
+    if not text:
+        return None
     context = ssl.create_default_context()
     try:
-        if text:
-            context.load_verify_locations(text)
+        context.load_verify_locations(text)
     except OSError:
         raise ValueError("must be a PEM file of certificates") from None
     return context
@@ -310,7 +311,7 @@ class Config:
     partition_hours: int
     jwks_allowed_networks: tuple[IPv4Network | IPv6Network, ...]
     jwks_allow_http: str
-    jwks_ca_bundle: ssl.SSLContext
+    jwks_ca_bundle: ssl.SSLContext | None
     bind: str
     workers: int
     threads: int

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -35,11 +36,14 @@ class FetchFailed(Exception):
 
 @dataclass(frozen=True)
 class Fetcher:
-    """How documents are fetched: what the operator allows beyond HTTPS to public addresses."""
+    """How documents are fetched: what the operator allows beyond HTTPS to public addresses.
+
+    `tls` has the authorities to trust; None: the system's.
+    """
 
     allowed_networks: Sequence[Network] = ()
     allow_http: bool = False
-    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context, repr=False)
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
     resolve: Callable[..., Any] = socket.getaddrinfo
 
     def check_url(self, url: str) -> SplitResult:
@@ -128,10 +132,16 @@ class _Connection(HTTPConnection):
             self._handle = plain.dup()
             if self._url.scheme != "https":
                 return plain
-            return self._fetcher.tls.wrap_socket(plain, server_hostname=self.host)
+            return (self._fetcher.tls or _system_tls()).wrap_socket(plain, server_hostname=self.host)
         except BaseException:
             plain.close()
             raise
+
+
+@cache
+def _system_tls() -> ssl.SSLContext:
+    # Not before it is needed: nearly all commands and most servers fetch nothing, and there are many to read.
+    return ssl.create_default_context()
 
 
 def _read(response: HTTPResponse, deadline: float) -> bytes:
