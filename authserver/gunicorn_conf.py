@@ -43,6 +43,11 @@ def on_starting(server: Any) -> None:
         sys.exit(f"authserver: AUTHSERVER_BIND {error}")
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """gunicorn calls this before it makes a worker."""
+    worker.noted_signals = server.SIG_QUEUE
+
+
 def post_worker_init(worker: Any) -> None:
     """gunicorn calls this in each new worker. The first of all reports on the database, once and beside its work."""
     if _config.metrics_bind:

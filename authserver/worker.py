@@ -19,8 +19,10 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import queue
 import select
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -55,6 +57,7 @@ _HOLD = 0.01
 # So long a worker leaves a new connection to one that has fewer, in seconds.
 _LEAVE = 0.001
 _CHUNK = 16384
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 # All requests that are not whole, and answers that are not sent whole, together may hold this much, in bytes.
 _MAX_HELD = 16 * 1024 * 1024
 
@@ -67,11 +70,13 @@ class _ThreadsOwn(threading.local):
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
-    """See the module. `request_timeout` is set from the settings by the gunicorn configuration."""
+    """See the module. `request_timeout` and `noted_signals` are set by the gunicorn configuration."""
 
     cfg: Any
     alive: bool
+    sockets: list[socket.socket]
     request_timeout = 15.0
+    noted_signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     _counts = ConnectionCounts()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -104,6 +109,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         interrupt = partial(self.method_queue.defer, lambda: None)
         return Watch(self.cfg.threads, self._look, self._answer, interrupt, self._settle)
 
+    def init_signals(self) -> None:
+        """Take signals, and obey a stop that came while this process had its parent's handlers, which only note it."""
+        super().init_signals()
+        with suppress(queue.Empty):
+            while True:
+                noted = self.noted_signals.get_nowait()
+                if noted in _STOPS:
+                    self.handle_exit(noted, None)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the stop that a signal asks for."""
         super().handle_exit(sig, frame)
@@ -126,7 +140,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         gunicorn keeps the listening socket open while it waits for the last requests: clients would go on to
         connect and be reset in the end.
         """
-        self._accepting = enabled
+        self._accepting = enabled and self.alive
         if self.alive:
             self.method_queue.defer(self._mind_listeners)
             return
@@ -231,6 +245,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
             while is_ready(listener, select.POLLIN) and self._take_connection(listener):
                 pass
             listener.close()
+        self.sockets = []  # gunicorn may tell this worker twice
         leave = time.monotonic() + _LINGER
         with self._lock:
             for wait in self._waiting.values():

@@ -154,17 +154,8 @@ class Gunicorn(Server):
         return next((child for child in psutil.Process(self.process.pid).children() if child.children()), None)
 
     def end(self) -> None:
-        """Wait until it has stopped, as it was told to.
-
-        A worker that was just being forked had the master's handlers then, and is told again.
-        """
-        try:
-            self.process.wait(2)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for worker in psutil.Process(self.process.pid).children():
-                    worker.terminate()
-            self.process.wait(PATIENCE)
+        """Wait until it has stopped, as it was told to."""
+        self.process.wait(PATIENCE)
 
     def connect(self) -> socket.socket:
         """A plain connection to it."""

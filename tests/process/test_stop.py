@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import time
+from importlib.resources import files
 
 import psutil
 import pytest
@@ -126,6 +127,17 @@ def test_a_connection_that_is_seen_in_the_moment_of_the_stop_is_taken_once(make_
         socket.create_connection(address, timeout=PATIENCE)
 
 
+def test_a_worker_may_be_told_twice_to_stop(make_worker):
+    """As happens to one that comes to its limit of connections in the moment of the stop."""
+    worker = make_worker()
+    address = worker.sockets[0].getsockname()
+    worker.alive = False
+    for enabled in (True, False, False):
+        worker.set_accept_enabled(enabled)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=PATIENCE)
+
+
 def test_a_connection_that_a_thread_gives_back_during_the_stop_is_not_kept_for_long(make_worker, wait_until):
     """It had the time of keep-alive, and the stop took until its own limit."""
     worker = make_worker(keepalive=3600)
@@ -146,6 +158,36 @@ def test_term_does_not_wait_for_idle_connections(start_gunicorn, serving_url):
         session.get(f"{server.url}/health", timeout=PATIENCE)
         term(server)
         assert server.process.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        # Until it has handlers of its own, a new process has those of its parent, which only note a signal.
+        "def post_fork(server, worker): wait_while(server.SIG_QUEUE.empty)",
+        # Then it begins a stop before it has begun to work.
+        "def post_worker_init(worker): wait_while(lambda: worker.alive)",
+    ],
+)
+def test_a_worker_that_is_told_to_stop_while_it_starts_does(
+    start_gunicorn, serving_url, tmp_path, wait_until, hook, stop
+):
+    """It went on, and the stop took until its own limit."""
+    configuration, begun = tmp_path / "configuration.py", tmp_path / "begun"
+    configuration.write_text(
+        f"exec(open({str(files('authserver') / 'gunicorn_conf.py')!r}).read())\n"
+        "import pathlib, time\n"
+        "def wait_while(condition):\n"
+        f"    pathlib.Path({str(begun)!r}).touch()\n"
+        "    while condition(): time.sleep(0.01)\n"
+        f"{hook}\n"
+    )
+    server = start_gunicorn(serving_url, arguments=("gunicorn", "-c", str(configuration)), ready=False)
+    wait_until(begun.exists, "a worker that starts")
+    server.process.send_signal(stop)
+    assert server.process.wait(SOON) == 0
+    assert "Traceback" not in server.logged()
 
 
 def test_workers_whose_master_was_killed_end_soon(start_gunicorn, serving_url, wait_until):
