@@ -57,7 +57,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         figures = _measure({name: each.rows() for name, each in installations.items()}, rounds, options.rounds)
         first_sync = {name: installations[name].first_sync() for name in (smallest, MANY)}
         number = max(sizes.values())
-        cleaned = clean_up.run(installations[largest], number, generate, connections)
+        cleaned = []
+        for at in range(options.rounds):
+            _say(f"cleaning up, {at + 1} of {options.rounds}")
+            cleaned.append(clean_up.run(installations[largest], number, generate, connections))
     return {
         "kind": "flat",
         "machine": described,
@@ -65,7 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "amounts": list(figures),
         "figures": figures,
         "first_sync": first_sync,
-        "clean_up": {"tokens": number, **cleaned},
+        "clean_up": {"tokens": number, "rounds": cleaned},
     }
 
 
@@ -119,23 +122,29 @@ _HEADINGS = ("", "stored", "p50 ms", "ratio", "min-max", "p99 ms", "ratio", "min
 
 def notes(result: Mapping[str, Any]) -> list[str]:
     """The rest, in sentences."""
-    cleaned = result["clean_up"]
+    tokens, cleaned = result["clean_up"]["tokens"], result["clean_up"]["rounds"]
     syncs = "; ".join(
         f"{amount}: without a cursor {sync['without']:.1f} ms, from sequence 0: {sync['events']} events, "
         f"pages: {sync['pages']}, in {sync['seconds']:.2f} s, the slowest page {sync['slowest']:.0f} ms"
         for amount, sync in result["first_sync"].items()
     )
-    latencies = ", ".join(
-        f"{when} p50 {figures['p50']:.1f} ms, p99 {figures['p99']:.1f} ms at {figures['rate']:.0f} tokens/s"
-        for when, figures in cleaned["issuing"].items()
+    issuing = "; ".join(
+        f"{when} p50 {_spread([each['issuing'][when]['p50'] for each in cleaned], 1)} ms, "
+        f"p99 {_spread([each['issuing'][when]['p99'] for each in cleaned], 1)} ms "
+        f"at {_spread([each['issuing'][when]['rate'] for each in cleaned], 0)} tokens/s"
+        for when in cleaned[0]["issuing"]
     )
     return [
         f"First sync of a follower: {syncs}.",
-        f"`authserver maintain` with {cleaned['tokens']} expired tokens, while tokens are issued: "
-        f"{cleaned['seconds']:.2f} s, with nothing to do {cleaned['nothing_to_do']:.2f} s: cleaning up takes the "
-        f"difference. The database shrank from {cleaned['before'] / 2**20:.0f} MiB to "
-        f"{cleaned['after'] / 2**20:.0f} MiB. Issuing: {latencies}.",
+        f"`authserver maintain` with {tokens} expired tokens, while tokens are issued, in {len(cleaned)} rounds: "
+        f"{_spread([each['seconds'] - each['nothing_to_do'] for each in cleaned], 2)} s longer than with nothing to do "
+        f"({_spread([each['nothing_to_do'] for each in cleaned], 2)} s). The database shrank from "
+        f"{cleaned[0]['before'] / 2**20:.0f} MiB to {cleaned[0]['after'] / 2**20:.0f} MiB. Issuing: {issuing}.",
     ]
+
+
+def _spread(values: list[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def section(result: Mapping[str, Any], table: Table = markdown_table) -> str:
