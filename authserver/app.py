@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import falcon
 
-from authserver.config import Config, ConfigError, read_config
+from authserver.config import Config, ConfigError, read_config, unreadable
 from authserver.fetch.documents import Fetcher
 from authserver.flows.issue import issue
 from authserver.flows.read_feed import read_feed
@@ -20,7 +20,7 @@ from authserver.flows.revoke import revoke
 from authserver.flows.server import AuthorizationServer, Policy, make_server
 from authserver.oauth import metadata
 from authserver.oauth.credentials import hash_credential
-from authserver.observe.audit import Audit
+from authserver.observe.audit import Audit, write_to
 from authserver.observe.tracing import WSGI, trace
 from authserver.store.database import Database
 from authserver.store.prepared import PreparedStatements
@@ -131,19 +131,29 @@ def make_configured_server(config: Config, metrics: Metrics | None = None) -> Au
 
 
 def configure() -> Config:
-    """Read the settings for this process and for those that it forks; at a reload, keep the former if one is wrong.
+    """Read the settings for this process and for those that it forks, and open the file for audit events.
+
+    At a reload, keep the former if one is wrong.
 
     Raises ConfigError where there are none to keep.
     """
     try:
         config = read_config(os.environ)
         make_configured_server(config)  # for the connection string; it connects to nothing
+        _open_audit(config.audit_file)
         _Configured.config = config
     except ConfigError as error:
         if _Configured.config is None:
             raise
         _log.error("not reloaded, the settings of before are in force: %s", error)
     return _Configured.config
+
+
+def _open_audit(path: str | None) -> None:
+    try:
+        write_to(path)
+    except OSError as error:
+        raise ConfigError(f"AUTHSERVER_AUDIT_FILE cannot be opened: {unreadable(error)}") from None
 
 
 def get_app() -> WSGI:

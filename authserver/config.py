@@ -151,7 +151,7 @@ def _metrics_bind(text: str) -> tuple[str, int] | None:
 
 def _appendable(text: str) -> str | None:
     path = Path(text)
-    if text and not (os.access(path, os.W_OK) if path.exists() else os.access(path.parent, os.W_OK)):
+    if text and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
         raise ValueError("must be a file that can be written, or one that can be made in a directory that is there")
     return text or None
 

@@ -15,7 +15,6 @@ from authserver.flows.maintain import HOUR
 from authserver.flows.ready import Readiness
 from authserver.listening import CannotListen, check_address
 from authserver.logs import JsonLogger
-from authserver.observe import audit
 from authserver.store.connection_limits import most_connections
 from authserver.store.database import Unavailable
 from authserver.worker import Worker
@@ -101,7 +100,6 @@ except ConfigError as _error:
 
 if _config.metrics_bind:
     metrics_master.make_directory()
-audit.write_to(_config.audit_file)
 
 Worker.request_timeout = _config.request_timeout
 

@@ -56,6 +56,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "no port of this world": ("AUTHSERVER_BIND must be", {"BIND": "127.0.0.1:99999"}),
     "nonsense": ("AUTHSERVER_BIND must be", {"BIND": "nonsense"}),
     "no such file": ("AUTHSERVER_INITIAL_ACCESS_TOKEN_FILE", {"INITIAL_ACCESS_TOKEN_FILE": "/no/such/file"}),
+    "a directory": ("AUTHSERVER_AUDIT_FILE must be", {"AUDIT_FILE": "/"}),
     "a value and a file": (
         "AUTHSERVER_INITIAL_ACCESS_TOKEN",
         {"INITIAL_ACCESS_TOKEN": CANARY, "INITIAL_ACCESS_TOKEN_FILE": "/no/such/file"},

@@ -279,6 +279,33 @@ def test_hup_with_a_setting_that_has_become_wrong_changes_nothing(start_gunicorn
     assert registers(second) == 201
 
 
+def test_hup_with_an_audit_file_that_has_no_directory_any_more_changes_nothing(
+    start_gunicorn, serving_url, tmp_path, wait_until
+):
+    """An event that cannot be written stops nothing: it ended the server, and left its workers to find that out."""
+    file = tmp_path / "log" / "audit"
+    file.parent.mkdir()
+    server = start_gunicorn(serving_url, AUDIT_FILE=str(file))
+    before = server.workers()
+    file.unlink()
+    file.parent.rmdir()
+    server.process.send_signal(signal.SIGHUP)
+
+    def has_ended():
+        return server.process.poll() is not None
+
+    def is_replaced():
+        return has_ended() or ((now := server.workers()) and not now & before)
+
+    wait_until(is_replaced, "the replacement of the worker")
+    assert not has_ended()
+    assert server.register().token().status_code == 200
+    assert '"not reloaded, the settings of before are in force: AUTHSERVER_AUDIT_FILE' in server.logged()
+    file.parent.mkdir()
+    assert server.register().token().status_code == 200
+    assert "token.issued" in file.read_text()
+
+
 def test_usr2_under_load_fails_no_request(start_gunicorn, serving_url, ask, load, wait_until):
     """A second master on the same sockets, with the code as it is by then; TERM to the first."""
     server = start_gunicorn(serving_url, WORKERS="2", THREADS="4")
