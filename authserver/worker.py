@@ -140,8 +140,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn is not type
         gunicorn keeps the listening socket open while it waits for the last requests: clients would go on to
         connect and be reset in the end.
         """
-        self._accepting = enabled and self.alive
-        if self.alive:
+        alive = self.alive  # looked at once: a thread that answers the last request may change it
+        self._accepting = enabled and alive
+        if alive:
             self.method_queue.defer(self._mind_listeners)
             return
         done = threading.Event()

@@ -138,6 +138,20 @@ def test_a_worker_may_be_told_twice_to_stop(make_worker):
         socket.create_connection(address, timeout=PATIENCE)
 
 
+def test_a_stop_that_begins_while_a_worker_lets_connections_in_leaves_nothing_behind(make_worker, monkeypatch):
+    """Another thread, which answers the last request that this worker may, can begin it between any two looks."""
+    worker = make_worker()
+    worker.set_accept_enabled(False)
+    worker.wait_for_and_dispatch_events(0)
+    looks = iter([True])
+    monkeypatch.setattr(
+        type(worker), "alive", property(lambda _worker: next(looks, False), lambda *_: None), raising=False
+    )
+    for enabled in (True, False):
+        worker.set_accept_enabled(enabled)
+    assert [key.fd for key in worker.poller.get_map().values()] == [worker.method_queue.fileno()]
+
+
 def test_a_connection_that_a_thread_gives_back_during_the_stop_is_not_kept_for_long(make_worker, wait_until):
     """It had the time of keep-alive, and the stop took until its own limit."""
     worker = make_worker(keepalive=3600)
