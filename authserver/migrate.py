@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -47,10 +48,13 @@ class Migration:
         """SHA-256 of the file."""
         return hashlib.sha256(self.script.encode()).digest()
 
+    @property
+    def is_transaction(self) -> bool:
+        """Whether the file brings its own BEGIN and COMMIT."""
+        return not self.script.startswith(_NO_TRANSACTION)
+
     def statements(self) -> list[str]:
-        """The texts to send one by one: the whole file, or a statement and its record."""
-        if not self.script.startswith(_NO_TRANSACTION):
-            return [self.script]
+        """The texts to send one by one of a file that is no transaction: a statement and its record."""
         statement, record, values = self.script.partition(_RECORD)
         return [statement, record + values]
 
@@ -120,15 +124,23 @@ def migrate(ledger: SchemaMigrations, migrations: Sequence[Migration], tell: Cal
             ledger.adopt(migration.version, migration.checksum)
             tell(f"adopted {migration.file_name}, applied by hand")
         for migration in plan.apply:
-            ledger.run(migration.statements())
+            if migration.is_transaction:
+                ledger.run_patiently(migration.script, partial(_tell_waiting, tell, migration.file_name))
+            else:
+                ledger.run(migration.statements())
             ledger.adopt(migration.version, migration.checksum)
             tell(f"applied {migration.file_name}")
         if ledger.has_serving_role():
-            ledger.run([(MIGRATIONS / _ROLES).read_text(encoding="utf-8")])
+            roles = (MIGRATIONS / _ROLES).read_text(encoding="utf-8")
+            ledger.run_patiently(roles, partial(_tell_waiting, tell, _ROLES))
             tell(f"authserver_app has the rights of {_ROLES}")
     if not plan.adopt and not plan.apply:
         tell("nothing to do")
     return plan
+
+
+def _tell_waiting(tell: Callable[[str], None], file_name: str) -> None:
+    tell(f"{file_name} needs locks that others have; trying again")
 
 
 def is_current(ledger: SchemaMigrations, migrations: Sequence[Migration]) -> bool:

@@ -20,6 +20,7 @@ from authserver.migrate import MigrationError, is_current, make_plan, migrate, r
 from authserver.oauth.access_token import AccessToken
 from authserver.oauth.credentials import make_opaque_token, short_hash
 from authserver.oauth.revocation_feed import START
+from authserver.store import schema_migrations
 from authserver.store.access_tokens import AccessTokens
 from authserver.store.clients import Clients
 from authserver.store.database import Database, SchemaBehind
@@ -152,6 +153,40 @@ def test_a_file_that_fails_in_the_middle_leaves_nothing(
     write(directory, "0002_broken", "CREATE TABLE half (id int);")
     assert run(directory) == ["applied 0002_broken.sql"]
     assert "half" in tables(url)
+
+
+def test_requests_do_not_wait_behind_a_migration_that_waits(
+    url: str, run: Callable[..., list[str]], directory: Path
+) -> None:
+    run(directory)
+    write(directory, "0002_more", "ALTER TABLE clients ADD COLUMN more int;")
+    waiting = "SELECT FROM pg_locks WHERE relation = 'clients'::regclass AND NOT granted"
+    with ThreadPoolExecutor() as pool, psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as other:
+        reader.execute("SELECT FROM clients")
+        migration = pool.submit(run, directory)
+        while not other.execute(waiting).fetchall():
+            assert not migration.done()
+        other.execute("SET statement_timeout = '20s'")
+        other.execute("SELECT FROM clients")
+        reader.rollback()
+        assert migration.result() == [
+            "0002_more.sql needs locks that others have; trying again",
+            "applied 0002_more.sql",
+        ]
+
+
+def test_a_migration_does_not_try_for_ever(
+    url: str, run: Callable[..., list[str]], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(directory)
+    write(directory, "0002_more", "ALTER TABLE clients ADD COLUMN more int;")
+    monkeypatch.setattr(schema_migrations, "_ATTEMPTS", 1)
+    monkeypatch.setattr(schema_migrations, "_PAUSE", 0)
+    with psycopg.connect(url) as reader:
+        reader.execute("SELECT FROM clients")
+        with pytest.raises(MigrationFailed, match="others have kept locks"):
+            run(directory)
+    assert [row[0] for row in ledger(url)] == [1]
 
 
 def test_a_changed_file_is_refused(url: str, run: Callable[..., list[str]], directory: Path) -> None:

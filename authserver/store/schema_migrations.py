@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import errors
+from psycopg.rows import TupleRow
 
 from authserver.store.advisory_lock import advisory_lock
 from authserver.store.database import Database
 from authserver.store.queries import load
 
 _SQL = load("schema_migrations.sql")
+# Behind a lock that waits, every request waits too: give up soon and try again. It is ahead of the script's own BEGIN,
+# which then only warns, because what is set in a session would be left to strangers where a pooler is in between.
+_LIMIT_WAITING = "BEGIN; SET LOCAL lock_timeout = '1s';\n"
+_ATTEMPTS = 100
+_PAUSE = 2.0  # seconds between attempts, for the requests that have waited
 
 
 class MigrationFailed(Exception):
@@ -56,16 +64,38 @@ class SchemaMigrations:
         return advisory_lock(self._database, "authserver migrate", waiting)
 
     def run(self, statements: list[str]) -> None:
-        """Send each text as it stands, one after the other. Raises MigrationFailed.
+        """Send each text as it stands, one after the other. Raises MigrationFailed."""
+        with self._database.session() as connection:
+            for text in statements:
+                _send(connection, text)
 
-        A text of several statements brings its own BEGIN and COMMIT: after a failure the connection is rolled back.
+    def run_patiently(self, script: str, waiting: Callable[[], None]) -> None:
+        """Send a script that brings its own BEGIN and COMMIT; call `waiting` once if others have locks that it needs.
+
+        Raises MigrationFailed, also if the locks cannot be had in time.
         """
         with self._database.session() as connection:
-            try:
-                for text in statements:
-                    connection.execute(text)
-            except psycopg.Error as error:
-                if not connection.closed:
-                    connection.rollback()
-                # Not its details: they quote rows.
-                raise MigrationFailed(error.diag.message_primary or type(error).__name__) from error
+            for attempt in range(_ATTEMPTS):
+                try:
+                    _send(connection, _LIMIT_WAITING + script)
+                    return
+                except _LocksTaken:
+                    if attempt == 0:
+                        waiting()
+                    time.sleep(_PAUSE)
+        raise MigrationFailed(f"others have kept locks that it needs, after {_ATTEMPTS} attempts; nothing was changed")
+
+
+class _LocksTaken(MigrationFailed):
+    pass
+
+
+def _send(connection: psycopg.Connection[TupleRow], text: str) -> None:
+    try:
+        connection.execute(text)
+    except psycopg.Error as error:
+        if not connection.closed:
+            connection.rollback()
+        failure = _LocksTaken if isinstance(error, errors.LockNotAvailable) else MigrationFailed
+        # Not its details: they quote rows.
+        raise failure(error.diag.message_primary or type(error).__name__) from error
