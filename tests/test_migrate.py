@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from authserver.dev.postgres import EmbeddedPostgres
 from authserver.flows.maintain import HOUR, maintain
 from authserver.migrate import MigrationError, is_current, make_plan, migrate, read_migrations
 from authserver.oauth.access_token import AccessToken
@@ -155,6 +157,18 @@ def test_a_file_that_fails_in_the_middle_leaves_nothing(
     assert "half" in tables(url)
 
 
+@pytest.mark.parametrize("begin", ["", "BEGIN;\n"])
+def test_a_file_that_does_not_commit_is_not_applied(
+    url: str, run: Callable[..., list[str]], directory: Path, begin: str
+) -> None:
+    record = "INSERT INTO schema_migrations (version, name) VALUES (2, 'open');"
+    (directory / "0002_open.sql").write_text(f"{begin}CREATE TABLE half (id int);\n{record}\n")
+    with pytest.raises(MigrationFailed, match="COMMIT"):
+        run(directory)
+    assert "half" not in tables(url)
+    assert [row[0] for row in ledger(url)] == [1]
+
+
 def test_requests_do_not_wait_behind_a_migration_that_waits(
     url: str, run: Callable[..., list[str]], directory: Path
 ) -> None:
@@ -173,6 +187,65 @@ def test_requests_do_not_wait_behind_a_migration_that_waits(
             "0002_more.sql needs locks that others have; trying again",
             "applied 0002_more.sql",
         ]
+
+
+def test_a_deadlock_with_a_request_is_tried_again(url: str, run: Callable[..., list[str]], directory: Path) -> None:
+    run(directory)
+    write(directory, "0002_more", "ALTER TABLE clients ADD more int; ALTER TABLE client_secrets ADD more int;")
+    waiting = "SELECT FROM pg_locks WHERE relation = 'client_secrets'::regclass AND NOT granted"
+    with ThreadPoolExecutor() as pool, psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as other:
+        reader.execute("SELECT FROM client_secrets")
+        migration = pool.submit(run, directory)
+        while not other.execute(waiting).fetchall():
+            assert not migration.done()
+        reader.execute("SELECT FROM clients")
+        reader.rollback()
+        assert migration.result()[-1] == "applied 0002_more.sql"
+
+
+def test_a_migration_does_not_wait_for_autovacuum(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_migrations, "_ATTEMPTS", 1)
+    # It yields to who has waited for as long as deadlock_timeout. Here it is made to take minutes.
+    slow = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1"
+    vacuuming = "SELECT FROM pg_stat_progress_vacuum WHERE relid = 'big'::regclass"
+    write(directory, "0002_more", "ALTER TABLE big ADD more int;")
+    told: list[str] = []
+    with (
+        EmbeddedPostgres(tmp_path / "postgres", {"autovacuum_naptime": "1"}) as server,
+        psycopg.connect(server.url(), autocommit=True) as connection,
+    ):
+        connection.execute(f"CREATE TABLE big (id int, filler text) WITH ({slow})")  # type: ignore[arg-type] # a constant
+        connection.execute("INSERT INTO big SELECT id, repeat('x', 500) FROM generate_series(1, 20000) id")
+        connection.execute("DELETE FROM big WHERE id % 2 = 0")
+        deadline = time.monotonic() + 60
+        while not connection.execute(vacuuming).fetchall():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with closing(Database(server.url(), patient=True)) as database:
+            migrate(SchemaMigrations(database), read_migrations(directory), told.append)
+    assert told == ["applied 0001_clients.sql", "applied 0002_more.sql"]
+
+
+def test_what_it_does_is_told_at_once(url: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with psycopg.connect(url) as another:
+        another.execute("SELECT pg_advisory_xact_lock(hashtext('authserver migrate'))")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "authserver", "migrate"],
+            env=environment | {"AUTHSERVER_DATABASE_URL": url},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            seen, _, _ = select.select([process.stdout], [], [], 20)
+            another.rollback()
+            assert seen
+            assert process.stdout.readline() == "waiting for another run to finish\n"
+            process.stdout.read()
+    assert process.returncode == 0
 
 
 def test_a_migration_does_not_try_for_ever(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from authserver.cli.common import CommandError, Subparsers, open_database
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
             elif options.json:
                 _tell_plan(options, migrate(ledger, migrations, _progress), "", "")
             else:
-                migrate(ledger, migrations, print)
+                migrate(ledger, migrations, partial(print, flush=True))
         except (MigrationError, MigrationFailed) as error:
             raise CommandError(f"migrate: {error}") from error
 

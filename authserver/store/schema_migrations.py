@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from authserver.store.advisory_lock import advisory_lock
@@ -18,9 +19,11 @@ from authserver.store.queries import load
 _SQL = load("schema_migrations.sql")
 # Behind a lock that waits, every request waits too: give up soon and try again. It is ahead of the script's own BEGIN,
 # which then only warns, because what is set in a session would be left to strangers where a pooler is in between.
-_LIMIT_WAITING = "BEGIN; SET LOCAL lock_timeout = '1s';\n"
+# Longer than deadlock_timeout (1 s by default): an autovacuum yields only to who has waited for so long.
+_LIMIT_WAITING = "BEGIN; SET LOCAL lock_timeout = '1500ms';\n"
 _ATTEMPTS = 100
-_PAUSE = 2.0  # seconds between attempts, for the requests that have waited
+_PAUSE = 1.5  # seconds between attempts, for the requests that have waited
+_LOCKS_TAKEN = (errors.LockNotAvailable, errors.DeadlockDetected)
 
 
 class MigrationFailed(Exception):
@@ -96,6 +99,10 @@ def _send(connection: psycopg.Connection[TupleRow], text: str) -> None:
     except psycopg.Error as error:
         if not connection.closed:
             connection.rollback()
-        failure = _LocksTaken if isinstance(error, errors.LockNotAvailable) else MigrationFailed
+        failure = _LocksTaken if isinstance(error, _LOCKS_TAKEN) else MigrationFailed
         # Not its details: they quote rows.
         raise failure(error.diag.message_primary or type(error).__name__) from error
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        connection.rollback()
+        # Or the note of its checksum would be taken for applied, and all of it be lost with the connection.
+        raise MigrationFailed("it does not end its transaction with COMMIT")
