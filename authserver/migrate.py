@@ -1,8 +1,8 @@
 """Apply the migrations in `sql/`: plan, lock, apply, record, in order and once.
 
 Each file is a complete script that psql alone could run: it begins a transaction, changes the schema, inserts its
-own row into `schema_migrations` and commits. The runner sends the file as it stands and then notes its checksum,
-so that a file which was changed after it was applied is refused from then on.
+own row into `schema_migrations` and commits. The runner sends the file as it stands, behind a limit on the waiting for
+locks, and then notes its checksum, so that a file which was changed after it was applied is refused from then on.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -169,17 +170,22 @@ def test_a_file_that_does_not_commit_is_not_applied(
     assert [row[0] for row in ledger(url)] == [1]
 
 
+def await_its_lock(migration: Future[list[str]], connection: psycopg.Connection[Any], table: str) -> None:
+    """Until a migration that runs waits for its lock on a table."""
+    waiting = "SELECT FROM pg_locks WHERE relation = %s::regclass AND NOT granted"
+    while not connection.execute(waiting, [table]).fetchall():
+        assert not migration.done()
+
+
 def test_requests_do_not_wait_behind_a_migration_that_waits(
     url: str, run: Callable[..., list[str]], directory: Path
 ) -> None:
     run(directory)
     write(directory, "0002_more", "ALTER TABLE clients ADD COLUMN more int;")
-    waiting = "SELECT FROM pg_locks WHERE relation = 'clients'::regclass AND NOT granted"
     with ThreadPoolExecutor() as pool, psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as other:
         reader.execute("SELECT FROM clients")
         migration = pool.submit(run, directory)
-        while not other.execute(waiting).fetchall():
-            assert not migration.done()
+        await_its_lock(migration, other, "clients")
         other.execute("SET statement_timeout = '20s'")
         other.execute("SELECT FROM clients")
         reader.rollback()
@@ -192,12 +198,10 @@ def test_requests_do_not_wait_behind_a_migration_that_waits(
 def test_a_deadlock_with_a_request_is_tried_again(url: str, run: Callable[..., list[str]], directory: Path) -> None:
     run(directory)
     write(directory, "0002_more", "ALTER TABLE clients ADD more int; ALTER TABLE client_secrets ADD more int;")
-    waiting = "SELECT FROM pg_locks WHERE relation = 'client_secrets'::regclass AND NOT granted"
     with ThreadPoolExecutor() as pool, psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as other:
         reader.execute("SELECT FROM client_secrets")
         migration = pool.submit(run, directory)
-        while not other.execute(waiting).fetchall():
-            assert not migration.done()
+        await_its_lock(migration, other, "client_secrets")
         reader.execute("SELECT FROM clients")
         reader.rollback()
         assert migration.result()[-1] == "applied 0002_more.sql"
