@@ -195,10 +195,18 @@ def test_requests_do_not_wait_behind_a_migration_that_waits(
         ]
 
 
-def test_a_deadlock_with_a_request_is_tried_again(url: str, run: Callable[..., list[str]], directory: Path) -> None:
+def test_a_deadlock_with_a_request_is_tried_again(
+    url: str, as_administrator: Callable[[str], str], run: Callable[..., list[str]], directory: Path
+) -> None:
     run(directory)
     write(directory, "0002_more", "ALTER TABLE clients ADD more int; ALTER TABLE client_secrets ADD more int;")
-    with ThreadPoolExecutor() as pool, psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as other:
+    with (
+        ThreadPoolExecutor() as pool,
+        psycopg.connect(as_administrator(url)) as reader,
+        psycopg.connect(url, autocommit=True) as other,
+    ):
+        # It is the migration that is to find out.
+        reader.execute("SET deadlock_timeout = '1min'")
         reader.execute("SELECT FROM client_secrets")
         migration = pool.submit(run, directory)
         await_its_lock(migration, other, "client_secrets")
